@@ -1,0 +1,83 @@
+# setup, build, demo, test, lint, install, clean. Every target installs what it needs, asks nothing and reads no input;
+# a second run does only what has changed. Without root it works where the system packages are there already.
+
+PYTHON ?= /usr/bin/python3
+PREFIX ?= /usr/local
+DESTDIR ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+OCIRT ?= $(BIN)/python -I -m ocirt
+LIBDIR := $(PREFIX)/lib/ocirt
+
+C_SOURCES := $(wildcard c_ext/*.c)
+C_HEADERS := $(wildcard c_ext/*.h)
+SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# A path in the place of setuptools' import hook, which takes longer to start than all the rest of a command.
+EDITABLE := --config-settings editable_mode=compat
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+.PHONY: setup build demo test lint sanitize install uninstall clean
+
+setup: $(STAMPS)/test
+
+$(STAMPS)/venv: tools/setup.sh
+	sh tools/setup.sh build
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ocirt needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	mkdir -p $(STAMPS)
+	touch $@
+
+# The extension is built in place, so that the tree is what runs; --no-build-isolation fetches no second set of tools.
+$(STAMPS)/build: $(STAMPS)/venv pyproject.toml $(wildcard setup.py c_ext/build.py) $(C_SOURCES) $(C_HEADERS)
+	$(BIN)/python -m pip install -q 'setuptools>=77' wheel 'cffi>=1.16,<3' </dev/null
+	rm -f ocirt/_native*.so
+	$(BIN)/python -m pip install -q --no-build-isolation $(EDITABLE) -e . </dev/null
+	touch $@
+
+$(STAMPS)/test: $(STAMPS)/build pyproject.toml tools/setup.sh
+	sh tools/setup.sh test
+	$(BIN)/python -m pip install -q --no-build-isolation $(EDITABLE) -e '.[build,test,lint]' </dev/null
+	touch $@
+
+build: $(STAMPS)/build
+
+demo: $(STAMPS)/build
+	$(BIN)/python tools/demo.py .demo $(OCIRT)
+
+lint: $(STAMPS)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS) $(wildcard tests/*/*.c)
+
+# The same init under the address and undefined-behaviour sanitizers (which need glibc), for the tests in tests/c.
+build/sanitize/ocirt-init: $(STAMPS)/test $(C_SOURCES) $(C_HEADERS)
+	CC=clang $(BIN)/python c_ext/build.py $@ $(SANITIZE)
+
+sanitize: build/sanitize/ocirt-init
+
+test: lint sanitize
+	$(BIN)/python -m pytest $(PYTEST_ARGS) </dev/null
+
+# Self-contained below LIBDIR, started by a script that reads neither the environment nor any site-packages.
+install: $(STAMPS)/build
+	rm -rf '$(DESTDIR)$(LIBDIR)'
+	$(BIN)/python -m pip install -q --no-build-isolation --target '$(DESTDIR)$(LIBDIR)' . </dev/null
+	rm -rf '$(DESTDIR)$(LIBDIR)/bin'
+	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
+	$(BIN)/python tools/launcher.py '$(LIBDIR)' > '$(DESTDIR)$(PREFIX)/bin/ocirt'
+	chmod 755 '$(DESTDIR)$(PREFIX)/bin/ocirt'
+
+uninstall:
+	rm -rf '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin/ocirt'
+
+clean:
+	rm -rf $(VENV) build dist .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -f ocirt/_native*.so ocirt/_native.c
+	find ocirt c_ext tests tools spec-conformance -name __pycache__ -prune -exec rm -rf {} +

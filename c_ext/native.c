@@ -1,0 +1,162 @@
+/* The cffi side: processes and mounts for the runtime itself. Nothing here runs in a container. */
+#include "native.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SPAWN_MAX_FDS 80
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U /* Linux 6.3 */
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+/* ocirt-init's bytes, from the build. */
+__asm__(".section .rodata\n.balign 4096\n.global ocirt_init_begin\nocirt_init_begin:\n.incbin \"" OCIRT_INIT_PATH
+        "\"\n.global ocirt_init_end\nocirt_init_end:\n.byte 0\n.previous\n");
+extern const char ocirt_init_begin[], ocirt_init_end[];
+
+/* clone3(2) without a libc wrapper: with CLONE_VM the child runs on the caller's stack, and must not return through a
+ * function that the parent has still to return from. */
+static inline __attribute__((always_inline)) long clone3_inline(const struct clone_args *args) {
+#if defined(__x86_64__)
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(SYS_clone3), "D"(args), "S"(sizeof *args)
+                     : "rcx", "r11", "memory");
+    return result;
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = SYS_clone3;
+    register long x0 __asm__("x0") = (long)args;
+    register long x1 __asm__("x1") = sizeof *args;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1) : "memory");
+    return x0;
+#else
+#error "clone3_inline: not written for this architecture"
+#endif
+}
+
+/* Everything is marked close-on-exec first; then the sources are duplicated out of the way, since one may have the
+ * number that another one is to get, and from there to their places. */
+static int prepare_child(const struct spawn *request) {
+    int count = request->fd_count, above = request->first_fd + count, keep = request->keep_below > 3 ? request->keep_below : 3;
+    int moved[SPAWN_MAX_FDS + 3];
+    if (count > SPAWN_MAX_FDS)
+        return -EMFILE;
+    if (syscall(SYS_close_range, keep, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
+        return -errno;
+    for (int i = 0; i < count + 3; i++) {
+        int fd = i < count ? request->fds[i] : request->stdio[i - count];
+        moved[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, above);
+        if (fd >= 0 && moved[i] < 0)
+            return -errno;
+    }
+    for (int i = 0; i < count + 3; i++)
+        if (moved[i] >= 0 && dup3(moved[i], i < count ? request->first_fd + i : i - count, 0) < 0)
+            return -errno;
+    for (int fd = 3; fd < keep; fd++)
+        if (fcntl(fd, F_SETFD, 0) != 0)
+            return -errno; /* a hole among the descriptors to preserve */
+    if (request->cwd_fd >= 0 && fchdir(request->cwd_fd) != 0)
+        return -errno;
+    if (request->death_signal && prctl(PR_SET_PDEATHSIG, request->death_signal) != 0)
+        return -errno;
+    return request->new_session && setsid() < 0 ? -errno : 0;
+}
+
+static __attribute__((noinline)) void run_child(const struct spawn *request, volatile int *error) {
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    int result = prepare_child(request);
+    if (!result && request->exe_fd >= 0)
+        syscall(SYS_execveat, request->exe_fd, "", request->argv, request->envp, AT_EMPTY_PATH);
+    else if (!result)
+        execve(request->path, request->argv, request->envp);
+    *error = result ? result : -errno;
+    _exit(127);
+}
+
+int ocirt_spawn(const struct spawn *request, int *pidfd) {
+    volatile int error = 0;
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD, .exit_signal = SIGCHLD};
+    args.pidfd = (uintptr_t)pidfd;
+    if (request->cgroup_fd >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (unsigned)request->cgroup_fd;
+    }
+    /* Handlers of the interpreter must not run in the child, which shares its memory. */
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    long pid = clone3_inline(&args);
+    if (pid == 0)
+        run_child(request, &error);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (pid < 0)
+        return (int)pid;
+    if (error) {
+        siginfo_t info;
+        while (syscall(SYS_waitid, 3 /* P_PIDFD */, *pidfd, &info, 4 /* WEXITED */, NULL) < 0 && errno == EINTR)
+            ;
+        close(*pidfd);
+        *pidfd = -1;
+        return error;
+    }
+    return (int)pid;
+}
+
+int ocirt_sealed_memfd(const char *name, const void *data, size_t bytes, int executable) {
+    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    int fd = memfd_create(name, flags | (executable ? MFD_EXEC : MFD_NOEXEC_SEAL));
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create(name, flags); /* before Linux 6.3 */
+    if (fd < 0)
+        return -errno;
+    const char *at = data;
+    for (size_t left = bytes; left > 0;) {
+        ssize_t written = write(fd, at, left);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            goto fail;
+        at += written;
+        left -= (size_t)written;
+    }
+    int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    if (fcntl(fd, F_ADD_SEALS, seals) == 0)
+        return fd;
+fail:;
+    int error = errno ? -errno : -EIO;
+    close(fd);
+    return error;
+}
+
+int ocirt_init_image(void) {
+    return ocirt_sealed_memfd("ocirt-init", ocirt_init_begin, (size_t)(ocirt_init_end - ocirt_init_begin), 1);
+}
+
+int ocirt_open_tree(int dir_fd, const char *path, unsigned int flags) {
+    long fd = syscall(SYS_open_tree, dir_fd, path, flags);
+    return fd < 0 ? -errno : (int)fd;
+}
+
+int ocirt_mount_setattr_idmap(int fd, int userns_fd, int recursive) {
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)userns_fd};
+    unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+    return syscall(SYS_mount_setattr, fd, "", flags, &attr, sizeof attr) < 0 ? -errno : 0;
+}

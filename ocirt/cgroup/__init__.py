@@ -1,0 +1,5 @@
+"""Control groups (version 2): where a container's cgroup is, its life, its owner, and the filter of its devices.
+
+`paths` and `devices`, `mount` and `resources` are pure but for what is named probe_*; `manager` makes and removes
+cgroups, `bpf` loads the device filter. cgroup v1 is never touched: on a hybrid host the v2 hierarchy is used alone.
+"""

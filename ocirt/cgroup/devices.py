@@ -1,0 +1,209 @@
+"""The device rules of linux.resources.devices as an eBPF program for the container's cgroup.
+
+Guarantees: a request (open for reading, writing or both; mknod) is allowed exactly when, for each access that it asks
+for, the last rule that names the device and this access allows it (config-linux.md#allowed-device-list: applied in the
+listed order). An access that no rule names is denied, so that a container without any rules gets the default devices
+alone, as with runc. A rule says what is written in it: type "a" means both types and no more, where runc ignores the
+rest of such a rule and lets `{"allow": true, "access": "r"}` open everything; and denying writes denies opening for
+reading and writing too, where runc and crun match a rule only against all that a request asks for.
+
+The default devices are allowed right after the last rule that is about all numbers ("deny everything" means everything
+but these), so that a rule which denies one of them by number counts; runc and crun append them to the end.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocirt.errors import SpecError
+
+if TYPE_CHECKING:
+    from ocirt.spec import DeviceRule
+
+POINTER = "/linux/resources/devices"
+
+# include/uapi/linux/bpf.h
+_TYPES = {"b": 1, "c": 2}
+_ACCESSES = {"m": 1, "r": 2, "w": 4}
+_ALL_ACCESSES = 7
+
+_MAX_NUMBER = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A checked rule: `type` is a, b or c, a number of None is any, `access` is a mask of BPF_DEVCG_ACC_*."""
+
+    allow: bool
+    type: str
+    major: int | None
+    minor: int | None
+    access: int
+
+    def is_about_all_numbers(self) -> bool:
+        return self.major is None and self.minor is None
+
+    def is_about_everything(self) -> bool:
+        return self.is_about_all_numbers() and self.type == "a" and self.access == _ALL_ACCESSES
+
+    def describe(self) -> str:
+        """As in cgroup v1's devices.list: "allow c 1:3 rwm"."""
+        numbers = ":".join("*" if number is None else str(number) for number in (self.major, self.minor))
+        access = "".join(letter for letter in "rwm" if self.access & _ACCESSES[letter])
+        return f"{'allow' if self.allow else 'deny'} {self.type} {numbers} {access}"
+
+
+def _default(kind: str, major: int | None, minor: int | None, access: int = _ALL_ACCESSES) -> Rule:
+    return Rule(True, kind, major, minor, access)
+
+
+# runc's list: config.md#default-devices but for the console, which is a pts; nodes may be made of any kind, since a
+# node alone opens nothing; /dev/net/tun since images came to rely on it (Docker allowed it from the beginning).
+DEFAULT_RULES = (
+    _default("c", None, None, _ACCESSES["m"]),
+    _default("b", None, None, _ACCESSES["m"]),
+    _default("c", 1, 3),  # null
+    _default("c", 1, 5),  # zero
+    _default("c", 1, 7),  # full
+    _default("c", 1, 8),  # random
+    _default("c", 1, 9),  # urandom
+    _default("c", 5, 0),  # tty
+    _default("c", 5, 2),  # ptmx
+    _default("c", 136, None),  # pts/*
+    _default("c", 10, 200),  # net/tun
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFilter:
+    """The rules in the order in which they apply, the default ones among them; those without any effect are left out.
+
+    `asked`: the config has device rules of its own.
+    """
+
+    rules: tuple[Rule, ...]
+    asked: bool
+
+    @property
+    def allows_all(self) -> bool:
+        """Whether no request is denied: then no program is needed."""
+        return bool(self.rules) and self.rules[0].is_about_everything() and all(rule.allow for rule in self.rules)
+
+    def program(self) -> bytes:
+        """The instructions (struct bpf_insn) of a BPF_PROG_TYPE_CGROUP_DEVICE program that returns 1 to allow."""
+        return b"".join(_assemble(self.rules))
+
+
+def compile_device_filter(rules: Sequence[DeviceRule]) -> DeviceFilter:
+    """Check and order the rules of linux.resources.devices. Raises SpecError with the pointer of what is wrong."""
+    checked = [_check(rule, f"{POINTER}/{index}") for index, rule in enumerate(rules)]
+    blankets = [index for index, rule in enumerate(checked) if rule.is_about_all_numbers()]
+    at = blankets[-1] + 1 if blankets else 0
+    ordered = (*checked[:at], *DEFAULT_RULES, *checked[at:])
+    first = max((index for index, rule in enumerate(ordered) if rule.is_about_everything()), default=0)
+    return DeviceFilter(ordered[first:], asked=bool(rules))
+
+
+def _check(rule: DeviceRule, pointer: str) -> Rule:
+    kind = rule.type or "a"
+    if kind not in ("a", "b", "c"):
+        raise SpecError(f"{pointer}/type", f'"{kind}" is no type of a device rule (a, b or c)')
+    # The specification gives an absent access no meaning; to guess one would open or close what nobody named.
+    if not rule.access:
+        raise SpecError(f"{pointer}/access", "a device rule needs an access: a composition of r, w and m")
+    access = 0
+    for letter in rule.access:
+        if letter not in _ACCESSES:
+            raise SpecError(f"{pointer}/access", f'"{rule.access}" is no composition of r, w and m')
+        access |= _ACCESSES[letter]
+    return Rule(
+        rule.allow, kind, _number(rule.major, f"{pointer}/major"), _number(rule.minor, f"{pointer}/minor"), access
+    )
+
+
+def _number(number: int | None, pointer: str) -> int | None:
+    if number is None or number == -1:
+        return None
+    if not 0 <= number <= _MAX_NUMBER:
+        raise SpecError(pointer, f"{number} is no device number (0 to {_MAX_NUMBER}, or -1 for all)", "spec.range")
+    return number
+
+
+# The instruction set: Documentation/bpf/standardization/instruction-set.rst. 32-bit jumps need Linux 5.1.
+_LOAD_WORD, _MOVE, _MOVE_REGISTER = 0x61, 0xB4, 0xBC
+_AND, _XOR, _OR_REGISTER, _SHIFT_RIGHT = 0x54, 0xA4, 0x4C, 0x74
+_JUMP, _JUMP_IF_NOT_EQUAL, _JUMP_IF_BITS, _EXIT = 0x05, 0x56, 0x46, 0x95
+_VERDICT, _CONTEXT, _TYPE, _UNDECIDED, _MAJOR, _MINOR = range(6)
+# Free once the request is read, and until the verdict.
+_DIFFERENCE, _SCRATCH = _CONTEXT, _VERDICT
+
+
+def _instruction(code: int, register: int = 0, immediate: int = 0, *, offset: int = 0, source: int = 0) -> bytes:
+    registers = register << 4 | source if sys.byteorder == "big" else source << 4 | register
+    signed = immediate - 2**32 if immediate >= 2**31 else immediate
+    return struct.pack("=BBhi", code, registers, offset, signed)
+
+
+def _assemble(rules: Sequence[Rule]) -> Iterator[bytes]:
+    """Read the request, try the rules from the last to the first, and deny what is undecided in the end.
+
+    struct bpf_cgroup_dev_ctx has the words access << 16 | type, major, minor. The register _UNDECIDED begins with all
+    accesses asked for, and loses those that a rule has allowed.
+    """
+    yield _instruction(_LOAD_WORD, _TYPE, source=_CONTEXT, offset=0)
+    yield _instruction(_MOVE_REGISTER, _UNDECIDED, source=_TYPE)
+    yield _instruction(_AND, _TYPE, 0xFFFF)
+    yield _instruction(_SHIFT_RIGHT, _UNDECIDED, 16)
+    yield _instruction(_LOAD_WORD, _MAJOR, source=_CONTEXT, offset=4)
+    yield _instruction(_LOAD_WORD, _MINOR, source=_CONTEXT, offset=8)
+    for rule in reversed(rules):
+        decision = _decide(rule)
+        yield from _skip_unless_named(rule, len(decision))
+        yield from decision
+    # Nothing may stand behind the verdict of a rule about everything: the verifier refuses what cannot be reached.
+    if not rules[0].is_about_everything():
+        yield from _verdict(allow=False)
+
+
+def _verdict(*, allow: bool) -> tuple[bytes, ...]:
+    return (_instruction(_MOVE, _VERDICT, int(allow)), _instruction(_EXIT))
+
+
+def _skip_unless_named(rule: Rule, count: int) -> Iterator[bytes]:
+    """Skip the next instructions if the rule is about other devices.
+
+    One jump on the sum of all differences: after a jump on a number the verifier would know the number on one of the
+    two ways, follow each apart, and run into its limit with some hundred rules; so it takes some thousand.
+    """
+    wanted = ((_TYPE, _TYPES.get(rule.type)), (_MAJOR, rule.major), (_MINOR, rule.minor))
+    compared = [(register, value) for register, value in wanted if value is not None]
+    for index, (register, value) in enumerate(compared):
+        target = _SCRATCH if index else _DIFFERENCE
+        yield _instruction(_MOVE_REGISTER, target, source=register)
+        yield _instruction(_XOR, target, value)
+        if index:
+            yield _instruction(_OR_REGISTER, _DIFFERENCE, source=_SCRATCH)
+    if compared:
+        yield _instruction(_JUMP_IF_NOT_EQUAL, _DIFFERENCE, 0, offset=count)
+
+
+def _decide(rule: Rule) -> tuple[bytes, ...]:
+    """Allow, when nothing is left undecided after this rule; deny, when it is about something yet undecided."""
+    verdict = _verdict(allow=rule.allow)
+    if rule.access == _ALL_ACCESSES:
+        return verdict
+    if rule.allow:
+        return (
+            _instruction(_AND, _UNDECIDED, ~rule.access),
+            _instruction(_JUMP_IF_NOT_EQUAL, _UNDECIDED, 0, offset=len(verdict)),
+            *verdict,
+        )
+    return (
+        _instruction(_JUMP_IF_BITS, _UNDECIDED, rule.access, offset=1),
+        _instruction(_JUMP, offset=len(verdict)),
+        *verdict,
+    )

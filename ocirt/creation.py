@@ -1,0 +1,338 @@
+"""create: from a bundle to a container that waits for start, or to an error and nothing left behind.
+
+`prepare` decides everything and changes nothing (`ocirt plan` prints its plan). `create` then acts in the order that
+makes a death at any moment harmless: the state (with what is about to be made), the cgroup, init, its pid into the
+state as soon as it is known, what init asks for, and at READY the committed state, before init is told to go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ocirt import SPEC_VERSION
+from ocirt._native import lib
+from ocirt.cgroup.bpf import apply_device_filter
+from ocirt.cgroup.devices import compile_device_filter
+from ocirt.cgroup.directory import Cgroup
+from ocirt.cgroup.manager import CgroupManager, CgroupRecord, cgroup_manager
+from ocirt.cgroup.owner import compile_cgroup_owner
+from ocirt.cgroup.resources import may_do_without_cgroup
+from ocirt.compile import compile_create
+from ocirt.compile.request import Compiled, CreateRequest
+from ocirt.destroy import destroy
+from ocirt.driver import Handler, Session
+from ocirt.errors import HostError, OcirtError, SpecError
+from ocirt.host import Host, probe_host
+from ocirt.needs import open_needs, probe_joined_user
+from ocirt.pidfile import write_pid_file
+from ocirt.record import Record, Status, created_now, probe_process
+from ocirt.seccomp import ALL_FLAGS, compile_seccomp, probe_flags
+from ocirt.spec import Hooks, Linux, Spec, load_config
+from ocirt.state import CONFIG, NOTIFY_DIRECTORY, RESULT_FIFO, START_FIFO, Container
+from ocirt.terminal import connect_unix, send_console
+from ocirt.usermap import apply_mapping
+
+if TYPE_CHECKING:
+    from ocirt.cli import Context
+
+# Those that commands after create have to do with: name -> attribute.
+_LATER_HOOKS = {"startContainer": "start_container", "poststart": "poststart", "poststop": "poststop"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What create and run take from the command line and the environment. Paths are absolute."""
+
+    bundle: str
+    console_socket: str | None = None
+    pidfd_socket: str | None = None
+    pid_file: str | None = None
+    no_pivot: bool = False
+    no_new_keyring: bool = False
+    preserve_fds: int = 0
+    listen_fds: int = 0
+    notify_socket: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything decided: what create will do."""
+
+    spec: Spec
+    config: bytes
+    host: Host
+    request: CreateRequest
+    compiled: Compiled
+    manager: CgroupManager
+    cgroup: CgroupRecord
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def linux(self) -> Linux:
+        return self.spec.linux or Linux()
+
+    @property
+    def hooks(self) -> Hooks:
+        return self.spec.hooks or Hooks()
+
+
+def prepare(context: Context, container_id: str, options: Options) -> Prepared:
+    """Read, check and compile a bundle; changes nothing. Raises SpecError, HostError, StateError."""
+    spec, config = load_config(options.bundle)
+    host = probe_host(spec, bundle=options.bundle, rootless=context.rootless)
+    linux = spec.linux or Linux()
+    manager = cgroup_manager(context.cgroup_manager, host.cgroup)
+    optional = may_do_without_cgroup(linux, rootless=host.rootless)
+    cgroup = manager.prepare(linux.cgroups_path, container_id, optional=optional)
+    seccomp = None
+    if linux.seccomp:
+        strict = spec.annotations.get("run.oci.seccomp_fail_unknown_syscall") not in (None, "", "0", "false")
+        flags = probe_flags() if linux.seccomp.flags else ALL_FLAGS
+        seccomp = compile_seccomp(linux.seccomp, fail_unknown_syscall=strict, supported_flags=flags)
+    request = CreateRequest(
+        container_id=container_id,
+        bundle=options.bundle,
+        rootfs=probe_rootfs(spec, options.bundle),
+        state=_oci_state(spec, container_id, options.bundle),
+        no_pivot=options.no_pivot,
+        no_new_keyring=options.no_new_keyring,
+        preserve_fds=options.preserve_fds,
+        listen_fds=options.listen_fds,
+        notify_directory=f"{context.root}/{container_id}/{NOTIFY_DIRECTORY}" if options.notify_socket else None,
+        cgroup=cgroup.path,
+        seccomp=seccomp,
+        joined_user=probe_joined_user(linux),
+    )
+    compiled = compile_create(spec, host, request)
+    warnings = (*compiled.warnings, *(seccomp.warnings if seccomp else ()))
+    return Prepared(spec, config, host, request, compiled, manager, cgroup, warnings)
+
+
+def probe_rootfs(spec: Spec, bundle: str) -> str:
+    """The root file system's absolute path without symbolic links. Raises SpecError where there is no directory."""
+    path = os.path.join(bundle, spec.root.path)
+    real = os.path.realpath(path)
+    if not os.path.isdir(real):
+        what = "is not a directory" if os.path.lexists(real) else "no such file or directory"
+        raise SpecError("/root/path", f"{path}: {what}", "spec.root")
+    if real == "/":
+        raise SpecError("/root/path", "the host's own / cannot be a container's root", "spec.root")
+    return real
+
+
+def _oci_state(spec: Spec, container_id: str, bundle: str) -> Mapping[str, object]:
+    state: dict[str, object] = {"ociVersion": SPEC_VERSION, "id": container_id, "bundle": bundle}
+    if spec.annotations:
+        state["annotations"] = dict(spec.annotations)
+    return state
+
+
+def _first_record(prepared: Prepared) -> Record:
+    spec, hooks = prepared.spec, prepared.hooks
+    new_pid = any(namespace.type == "pid" and namespace.path is None for namespace in prepared.linux.namespaces)
+    return Record(
+        id=prepared.request.container_id,
+        oci_version=SPEC_VERSION,
+        bundle=prepared.request.bundle,
+        rootfs=prepared.request.rootfs,
+        created=created_now(),
+        annotations=dict(spec.annotations),
+        private_pid=new_pid,
+        has_process=spec.process is not None,
+        hooks=tuple(name for name, attribute in _LATER_HOOKS.items() if getattr(hooks, attribute)),
+    ).with_cgroup(prepared.cgroup)
+
+
+@dataclass(slots=True)
+class Creation:
+    """One create under way. After `run` the container is created, its lock still held; `undo` removes everything."""
+
+    context: Context
+    prepared: Prepared
+    options: Options
+    container: Container
+    cgroup: Cgroup | None = None
+    console: socket.socket | None = None
+    master_fd: int = -1
+    hooks_begun: bool = False
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def run(self) -> Session:
+        """Make the container. The session's pid and pidfd are those of its init."""
+        self.container.write(CONFIG, self.prepared.config)
+        for name in (START_FIFO, RESULT_FIFO):
+            self.container.make_fifo(name)
+        if self.prepared.request.notify_directory:
+            os.mkdir(NOTIFY_DIRECTORY, 0o755, dir_fd=self.container.dir_fd)
+        self.cgroup = self._make_cgroup()
+        slots = open_needs(self.prepared.compiled.needs, self.container, self.cgroup, self._stack)
+        if self.options.console_socket:
+            self.console = connect_unix(self.options.console_socket, "console socket")
+        cgroup_fd = self.cgroup.fd if self.cgroup else -1
+        session = Session.start(self.prepared.compiled.plan, slots, cgroup_fd)
+        try:
+            session.serve(self._handlers(), self._cloned)
+        except BaseException:
+            session.end()
+            session.close()
+            raise
+        self._stack.close()
+        return session
+
+    def undo(self) -> None:
+        """Leave nothing behind. poststop hooks run only where other hooks have (runtime.md#lifecycle, steps 3 to 5)."""
+        self._stack.close()
+        if self.console:
+            self.console.close()
+        if not self.hooks_begun:
+            self.container.update(hooks=())
+        destroy(self.container, self.context.log)
+
+    def _make_cgroup(self) -> Cgroup | None:
+        prepared, linux = self.prepared, self.prepared.linux
+        mappings = None
+        if joined := prepared.request.joined_user:
+            mappings = joined.uid_mappings
+        elif any(namespace.type == "user" for namespace in linux.namespaces):
+            mappings = linux.uid_mappings
+        made = prepared.manager.create(
+            prepared.cgroup,
+            owner_uid=compile_cgroup_owner(prepared.spec, mappings),
+            optional=may_do_without_cgroup(linux, rootless=prepared.host.rootless),
+        )
+        if made.cgroup:
+            self._stack.callback(made.cgroup.close)
+        self.container.save(self.container.record.with_cgroup(made.record))
+        for warning in made.warnings:
+            self.context.log.warning(warning)
+        return made.cgroup
+
+    def _filter_devices(self) -> None:
+        """After the mounts, some of which may need a block device that the container itself is not to open."""
+        if self.cgroup is None:
+            return
+        linux = self.prepared.linux
+        device_filter = compile_device_filter(linux.resources.devices if linux.resources else ())
+        if warning := apply_device_filter(self.cgroup.fd, device_filter, rootless=self.prepared.host.rootless):
+            self.context.log.warning(warning)
+
+    # ---- what init asks for
+
+    def _handlers(self) -> dict[int, Handler]:
+        return {
+            lib.SYNC_MAPS: self._maps,
+            lib.SYNC_TIMENS: self._time_offsets,
+            lib.SYNC_NETDEVS: self._network_devices,
+            lib.SYNC_RUNTIME_HOOKS: self._runtime_hooks,
+            lib.SYNC_CONSOLE: self._console,
+            lib.SYNC_SECCOMP_FD: self._seccomp_listener,
+            lib.SYNC_READY: self._ready,
+        }
+
+    def _cloned(self, session: Session) -> None:
+        process = probe_process(session.pid)
+        self.container.update(pid=session.pid, start_time=process.start_time if process else 0)
+        if self.prepared.linux.intel_rdt:
+            self._join_rdt(session.pid)
+
+    def _join_rdt(self, pid: int) -> None:
+        from ocirt.rdt import apply_rdt
+
+        assert self.prepared.linux.intel_rdt
+        apply_rdt(
+            self.prepared.linux.intel_rdt,
+            self.container.id,
+            pid,
+            record=lambda made: self.container.update(rdt_made=tuple(made)),
+        )
+
+    def _maps(self, session: Session, _fd: int) -> None:
+        assert self.prepared.compiled.mapping
+        apply_mapping(session.pid, self.prepared.compiled.mapping)
+
+    def _time_offsets(self, session: Session, _fd: int) -> None:
+        path = f"/proc/{session.pid}/timens_offsets"
+        try:
+            with open(path, "wb", buffering=0) as file:
+                file.write((self.prepared.compiled.time_offsets or "").encode())
+        except OSError as error:
+            raise HostError("write", path, error.errno or 0, pointer="/linux/timeOffsets") from None
+
+    def _network_devices(self, session: Session, fd: int) -> None:
+        from ocirt.netdev import move_netdevs
+
+        with socket.socket(fileno=fd) as inside, open(f"/proc/{session.pid}/ns/net", "rb") as namespace:
+            move_netdevs(self.prepared.linux.net_devices, inside, namespace.fileno())
+
+    def _runtime_hooks(self, session: Session, _fd: int) -> None:
+        from ocirt.hooks import run_hooks
+
+        self.hooks_begun = True
+        # The deprecated prestart hooks come "after step 2 in the lifecycle", which runtime.md#state calls "created", as
+        # the official suite does; createRuntime hooks are part of what is still "creating", as with runc.
+        record = self.container.record
+        run_hooks("prestart", self.prepared.hooks.prestart, record.oci_state(Status.CREATED, session.pid))
+        run_hooks("createRuntime", self.prepared.hooks.create_runtime, record.oci_state(Status.CREATING, session.pid))
+
+    def _console(self, _session: Session, fd: int) -> None:
+        if self.console:
+            send_console(self.console, fd)
+            self.console = None
+        else:
+            self.master_fd = fd
+
+    def _seccomp_listener(self, session: Session, fd: int) -> None:
+        from ocirt.seccomp_agent import give_listener
+
+        assert self.prepared.linux.seccomp is not None
+        give_listener(self.prepared.linux.seccomp, self.container.record.oci_state(Status.CREATING, session.pid), fd)
+
+    def _ready(self, session: Session, _fd: int) -> None:
+        self._filter_devices()
+        if self.options.pidfd_socket:
+            with connect_unix(self.options.pidfd_socket, "pidfd socket") as receiver:
+                socket.send_fds(receiver, [b"pidfd"], [session.pidfd])
+        if self.options.pid_file:
+            write_pid_file(self.options.pid_file, session.pid)
+        self.container.update(status=Status.CREATED.value)
+
+
+def create(
+    context: Context, container_id: str, options: Options, check_console: Callable[[bool, Options], None]
+) -> tuple[Creation, Session]:
+    """Create a container. Its lock is held until the creation's container is closed. Raises OcirtError."""
+    check_preserved(options.preserve_fds + options.listen_fds)
+    prepared = prepare(context, container_id, options)
+    check_console(bool(prepared.spec.process and prepared.spec.process.terminal), options)
+    for warning in prepared.warnings:
+        context.log.warning(warning)
+    container = context.store.create(container_id, _first_record(prepared))
+    creation = Creation(context, prepared, options, container)
+    try:
+        return creation, creation.run()
+    except BaseException as error:
+        try:
+            creation.undo()
+        except OcirtError as second:
+            context.log.warning(f"not everything could be removed after the error: {second}")
+        if options.pid_file:
+            with contextlib.suppress(OSError):
+                os.unlink(options.pid_file)
+        if isinstance(error, OSError):
+            raise HostError.of(error, "create") from error
+        raise
+
+
+def check_preserved(count: int) -> None:
+    """Every descriptor to preserve must be open. Raises OcirtError; runc's and crun's are silent here, or crash."""
+    for fd in range(3, 3 + count):
+        try:
+            fcntl.fcntl(fd, fcntl.F_GETFD)
+        except OSError:
+            raise OcirtError(f"--preserve-fds: file descriptor {fd} is not open") from None

@@ -1,0 +1,61 @@
+"""A container's cgroup as its state records it: opened, or removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocirt.errors import UsageError
+
+if TYPE_CHECKING:
+    from ocirt.cgroup.directory import Cgroup
+    from ocirt.cgroup.manager import CgroupManager, CgroupRecord
+    from ocirt.state import Container
+
+
+def open_cgroup(container: Container) -> Cgroup | None:
+    """The container's cgroup, to be closed; None when it has none of its own, or no longer."""
+    record = container.record.cgroup_record()
+    return _manager(record).open(record) if record else None
+
+
+def open_cgroup_for_exec(container: Container, below: str | None) -> Cgroup | None:
+    """The cgroup for another process: the one that init really is in, or the one at a path below the container's.
+
+    Raises UsageError for a path that leads out of it, HostError where it cannot be opened.
+    """
+    record = container.record.cgroup_record()
+    manager = _manager(record) if record else None
+    if below is None:
+        return manager.open_for_exec(record, container.record.pid) if manager and record else None
+    cgroup = manager.open(record) if manager and record else None
+    if cgroup is None:
+        raise UsageError("--cgroup: the container has no cgroup of its own")
+    parts = [part for part in below.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise UsageError(f'--cgroup: "{below}" must not contain ".."')
+    return cgroup.open_below("/".join(parts))
+
+
+def remove_cgroup(container: Container) -> None:
+    """Kill the processes in the container's cgroup, wait for their end, remove what create made. Errors: HostError."""
+    record = container.record.cgroup_record()
+    if record:
+        _manager(record).remove(record)
+
+
+def processes(container: Container) -> list[int]:
+    """The pids in the container's cgroup and those below it; without a cgroup of its own, its init's."""
+    if container.record.cgroup is None:
+        return [container.record.pid] if container.process() else []
+    cgroup = open_cgroup(container)
+    if cgroup is None:
+        return []
+    with cgroup:
+        return cgroup.processes()
+
+
+def _manager(record: CgroupRecord) -> CgroupManager:
+    from ocirt.cgroup.manager import cgroup_manager
+    from ocirt.cgroup.paths import probe_cgroup_host
+
+    return cgroup_manager(record.manager, probe_cgroup_host())

@@ -1,0 +1,193 @@
+"""What state.json holds of a container, what an id may be, and what /proc tells of a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from ocirt.errors import HostError, StateError
+
+if TYPE_CHECKING:
+    from ocirt.cgroup.manager import CgroupRecord
+
+VERSION = 1
+NEW_SUFFIX = ":new"
+
+_ID = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*", re.ASCII)
+_ID_MAX_BYTES = 255 - len(NEW_SUFFIX)
+
+
+class Status(Enum):
+    """runtime.md#state."""
+
+    CREATING = "creating"
+    CREATED = "created"
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One container. `created` is RFC 3339 with nanoseconds, `start_time` in clock ticks since boot (proc(5)).
+
+    `status` is "creating" until create has committed itself, and "created" from then on: what has become of the process
+    since then is asked of the kernel. `cgroup` has the properties of a cgroup.manager.CgroupRecord, and is None for a
+    container without a cgroup of its own. `rdt_made`: the directories of resctrl that create made, the deepest last,
+    recorded before they are made. `hooks` names the kinds of hooks that later commands have to run, so that the others
+    needn't read config.json.
+    """
+
+    id: str
+    oci_version: str
+    bundle: str
+    rootfs: str
+    version: int = VERSION
+    created: str = ""
+    annotations: dict[str, str] = field(default_factory=dict)
+    status: str = Status.CREATING.value
+    pid: int = 0
+    start_time: int = 0
+    private_pid: bool = True
+    has_process: bool = True
+    cgroup: dict[str, object] | None = None
+    rdt_made: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+
+    def oci_state(self, status: Status, pid: int) -> dict[str, object]:
+        """The state of runtime.md#state, as hooks and the seccomp agent get it. No pid: 0."""
+        value: dict[str, object] = {"ociVersion": self.oci_version, "id": self.id, "status": status.value}
+        if pid:
+            value["pid"] = pid
+        value["bundle"] = self.bundle
+        if self.annotations:
+            value["annotations"] = self.annotations
+        return value
+
+    def cgroup_record(self) -> CgroupRecord | None:
+        """The container's cgroup, as its cgroup manager wants it. Raises StateError for one that isn't understood."""
+        from ocirt.cgroup.manager import CgroupRecord
+
+        if self.cgroup is None:
+            return None
+        try:
+            return CgroupRecord(**{name: _tuple_or_item(item) for name, item in self.cgroup.items()})
+        except TypeError as error:
+            raise StateError(
+                f"state of container {self.id} is unreadable: cgroup: {error}", code="state.unreadable"
+            ) from None
+
+    def with_cgroup(self, cgroup: CgroupRecord) -> Record:
+        """This record with what a cgroup manager's prepare() or create() returned."""
+        own = {member.name: getattr(cgroup, member.name) for member in fields(cgroup)}
+        return replace(self, cgroup=own if cgroup.path is not None else None)
+
+    def encode(self) -> bytes:
+        """For state.json."""
+        return json.dumps({member.name: getattr(self, member.name) for member in fields(self)}).encode()
+
+    @classmethod
+    def decode(cls, text: bytes) -> Record:
+        """Raises ValueError, whose text says what is wrong. Properties that a later version may add are passed over."""
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        if not isinstance(value.get("version"), int) or value["version"] > VERSION:
+            raise ValueError(f"its version is {value.get('version')}, this ocirt reads up to {VERSION}")
+        known: dict[str, Any] = {}
+        for member in fields(cls):
+            if member.name in value:
+                item = _tuple_or_item(value[member.name])
+                if not _has_type(item, str(member.type)):
+                    raise ValueError(f"{member.name} is not a {member.type}")
+                known[member.name] = item
+        if missing := {"id", "oci_version", "bundle", "rootfs"} - known.keys():
+            raise ValueError(f"{min(missing)} is missing")
+        return cls(**known)
+
+
+def _tuple_or_item(item: Any) -> Any:
+    return tuple(item) if isinstance(item, list) else item
+
+
+def _has_type(item: object, kind: str) -> bool:
+    """Whether an item read from JSON is what the annotation of a Record's member says."""
+    match kind:
+        case "str":
+            return isinstance(item, str)
+        case "bool":
+            return isinstance(item, bool)
+        case "int":
+            return type(item) is int and item >= 0
+        case "tuple[str, ...]":
+            return isinstance(item, tuple) and all(isinstance(part, str) for part in item)
+        case "dict[str, str]":
+            return isinstance(item, dict) and all(isinstance(part, str) for part in item.values())
+        case "dict[str, object] | None":
+            return item is None or isinstance(item, dict)
+        case _:
+            raise TypeError(kind)
+
+
+def created_now() -> str:
+    """The present time for Record.created."""
+    now_nsec = time.time_ns()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_nsec // 10**9)) + f".{now_nsec % 10**9:09d}Z"
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a container id: one harmless file name, with room for the suffix of one in the making."""
+    return bool(_ID.fullmatch(text)) and text not in (".", "..") and len(text) <= _ID_MAX_BYTES
+
+
+def check_id(container_id: str) -> None:
+    """Raises StateError, in runc's words, for what is no id."""
+    if not container_id:
+        raise StateError("container id cannot be empty", code="state.id")
+    if not is_id(container_id):
+        shown = container_id if len(container_id) <= 40 else container_id[:40] + "..."
+        raise StateError(
+            f'invalid container ID format: "{shown}" (at most {_ID_MAX_BYTES} ASCII letters, digits and _ + - . '
+            "with no - at the beginning)",
+            code="state.id",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one read of /proc/PID/stat tells. `state` is its letter (R, S, Z ...), `start_time` in clock ticks."""
+
+    comm: bytes
+    state: str
+    start_time: int
+
+
+def probe_process(pid: int) -> Process | None:
+    """The process, or None when there is none with this pid."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError as error:
+        raise HostError.of(error, "open") from None
+    try:
+        text = os.read(fd, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
+    return parse_stat(text)
+
+
+def parse_stat(text: bytes) -> Process:
+    """A /proc/PID/stat. comm may have spaces and parentheses of its own, so the last parenthesis ends it (proc(5))."""
+    head, _, rest = text.rpartition(b")")
+    after = rest.split()  # from field 3 on; the start time is field 22
+    return Process(head.partition(b"(")[2], after[0].decode(), int(after[19]))

@@ -1,0 +1,492 @@
+"""The state directory: ROOT/ID/, which exists exactly when the container does.
+
+What is guaranteed:
+
+- A container appears and vanishes in one step. Its directory is made as ROOT/ID:new (no id has a colon), filled with
+  state.json, and renamed; of several creates the rename has one winner. In the end state.json is unlinked last. A
+  directory without state.json is no container: what is left of a killed command, removed by the next one of its id.
+- state.json is always whole: written beside and renamed. fsync isn't needed, since it would outlive a power cut on a
+  disk alone, and describes processes that don't.
+- The first record (status "creating") is there before create has any side effect, and names what it is about to make.
+- A container is its init process: pid and start time. A pid that was given to another process is never taken for it,
+  and signals go through a pidfd.
+- Commands that change a container hold a lock on its directory (flock(2): a killed command lets go). They wait for it
+  up to a deadline, without polling. Commands that read don't lock.
+- Nothing inside is reached by a path: the root's and the container's directory are held by descriptors.
+
+Directories are 0700, files 0600.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from ocirt.errors import HostError, OcirtError, StateError
+from ocirt.record import NEW_SUFFIX, Process, Record, Status, check_id, created_now, is_id, probe_process
+
+__all__ = ["CONFIG", "INIT_COMM", "STATE", "Container", "Record", "Status", "Store", "check_id", "created_now"]
+
+INIT_COMM = b"ocirt-init"
+STATE = "state.json"
+CONFIG = "config.json"
+# init waits at the one for start, and says in the other what has become of it.
+START_FIFO = "start"
+RESULT_FIFO = "result"
+NOTIFY_DIRECTORY = "notify"
+LOCK_DEADLINE_SECONDS = 10.0
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Annotations are most of it, and they were read from a config.json that is limited, too.
+_STATE_MAX_BYTES = 64 << 20
+
+
+class Store:
+    """The containers below one root directory (an absolute path). `sticky` is for one in $XDG_RUNTIME_DIR."""
+
+    def __init__(self, root: str, *, sticky: bool = False) -> None:
+        self.root = root
+        self._sticky = sticky
+        self._fd = -1
+
+    def create(self, container_id: str, record: Record) -> Container:
+        """Make the container's directory with its first record. The lock is held until the result is closed.
+
+        Raises StateError if the container exists, HostError where the directory can't be written.
+        """
+        check_id(container_id)
+        root_fd = self._open(create=True)
+        name = container_id + NEW_SUFFIX
+        dir_fd = self._make(root_fd, name)
+        container = Container(self, container_id, dir_fd, record)
+        try:
+            if not container.try_lock() or not _is(root_fd, name, dir_fd):
+                raise _exists(container_id)
+            container.save(record)
+            _rename_new(root_fd, container_id)
+        except BaseException:
+            with suppress(OSError):
+                _empty(dir_fd)
+                _rmdir_if(root_fd, name, dir_fd)
+            container.close()
+            raise
+        return container
+
+    def load(self, container_id: str) -> Container:
+        """The container, not locked. Raises StateError ("container does not exist" among others)."""
+        check_id(container_id)
+        try:
+            dir_fd = os.open(container_id, _DIRECTORY, dir_fd=self._open())
+        except (FileNotFoundError, NotADirectoryError):
+            raise _missing(container_id) from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise _missing(container_id) from None
+            raise HostError("open", f"{self.root}/{container_id}", error.errno or 0) from None
+        try:
+            return Container(self, container_id, dir_fd, _read_record(dir_fd, container_id))
+        except BaseException:
+            os.close(dir_fd)
+            raise
+
+    def list(self, on_error: Callable[[str, OcirtError], None]) -> Iterator[Container]:
+        """The containers, by id. What is no container is passed over, one that can't be read is told to on_error."""
+        try:
+            names = sorted(os.listdir(self._open()))
+        except OSError as error:
+            raise HostError("read", self.root, error.errno or 0) from None
+        for name in names:
+            if not is_id(name):
+                continue
+            try:
+                yield self.load(name)
+            except StateError as error:
+                if error.code != "state.missing":
+                    on_error(name, error)
+            except HostError as error:
+                on_error(name, error)
+
+    def sweep(self, container_id: str) -> None:
+        """Remove what a killed create or delete left behind of this id; nothing of a container that exists."""
+        check_id(container_id)
+        with suppress(StateError):
+            _sweep(self._open(), container_id + NEW_SUFFIX, everything=True)
+            _sweep(self._open(), container_id, everything=False)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close
+
+    def _open(self, *, create: bool = False) -> int:
+        """The root's descriptor. Raises StateError("... does not exist") for a root that doesn't exist."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        if self._fd < 0:
+            try:
+                try:
+                    self._fd = os.open(self.root, flags)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    self._make_root()
+                    self._fd = os.open(self.root, flags)
+            except FileNotFoundError:
+                raise StateError(
+                    f"container does not exist: there is no state directory {self.root}", code="state.missing"
+                ) from None
+            except OSError as error:
+                hint = "XDG_RUNTIME_DIR or --root can name another directory" if error.errno == errno.EACCES else ""
+                raise HostError("open the state directory", self.root, error.errno or 0, hint=hint) from None
+        return self._fd
+
+    def _make_root(self) -> None:
+        path = ""
+        for part in self.root.strip("/").split("/"):
+            path += "/" + part
+            with suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+        if self._sticky:
+            # The XDG base directory specification: or else it may be cleaned up after some hours.
+            os.chmod(self.root, 0o700 | stat.S_ISVTX)
+
+    def _make(self, root_fd: int, name: str) -> int:
+        """Make the directory of a container to be, and open it. One that a killed create left is replaced."""
+        for _ in range(2):
+            try:
+                os.mkdir(name, 0o700, dir_fd=root_fd)
+                return os.open(name, _DIRECTORY, dir_fd=root_fd)
+            except FileExistsError:
+                if not _sweep(root_fd, name, everything=True):
+                    break
+            except FileNotFoundError:
+                break  # swept away by a create of the same id, which goes on
+            except OSError as error:
+                raise HostError("mkdir", f"{self.root}/{name}", error.errno or 0) from None
+        raise _exists(name.removesuffix(NEW_SUFFIX))
+
+
+class Container:
+    """One container: its record and its directory, which is open for as long as this object lives."""
+
+    def __init__(self, store: Store, container_id: str, dir_fd: int, record: Record) -> None:
+        self.store, self.id, self.dir_fd, self.record = store, container_id, dir_fd, record
+        self._locked = False
+
+    # ---- files
+
+    def path(self, name: str) -> str:
+        """A file's path, for messages and for other processes; here use open()."""
+        return f"{self.store.root}/{self.id}/{name}"
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        """open(2) of a file in the directory, never through a symlink."""
+        try:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.dir_fd)
+        except OSError as error:
+            raise HostError("open", self.path(name), error.errno or 0) from None
+
+    def make_fifo(self, name: str) -> None:
+        try:
+            os.mkfifo(name, 0o600, dir_fd=self.dir_fd)
+        except OSError as error:
+            raise HostError("mkfifo", self.path(name), error.errno or 0) from None
+
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+        fd = self.open(name, os.O_RDONLY)
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            try:
+                return file.readall()
+            except OSError as error:
+                raise HostError("read", self.path(name), error.errno or 0) from None
+
+    def write(self, name: str, data: bytes) -> None:
+        """A whole file, as new: written beside and renamed."""
+        beside = name + ".new"
+        try:
+            fd = os.open(
+                beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.dir_fd
+            )
+            with os.fdopen(fd, "wb", buffering=0) as file:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            os.rename(beside, name, src_dir_fd=self.dir_fd, dst_dir_fd=self.dir_fd)
+        except OSError as error:
+            raise HostError("write", self.path(name), error.errno or 0) from None
+
+    # ---- the record
+
+    def save(self, record: Record) -> None:
+        """Replace the record, here and on disk."""
+        self.write(STATE, record.encode())
+        self.record = record
+
+    def update(self, **changes: object) -> None:
+        """save() with some properties changed."""
+        self.save(replace(self.record, **changes))  # type: ignore[arg-type]
+
+    def remove(self) -> None:
+        """Remove the directory: the container no longer exists. Everything that it stands for must be gone by now."""
+        try:
+            _empty(self.dir_fd)
+            _rmdir_if(self.store._open(), self.id, self.dir_fd)
+        except OSError as error:
+            raise HostError("remove", self.path(""), error.errno or 0) from None
+
+    @property
+    def owner_uid(self) -> int:
+        """Who made the container."""
+        return os.fstat(self.dir_fd).st_uid
+
+    def check_owner(self) -> None:
+        """Raises StateError unless the container is the caller's own.
+
+        Whoever owns the state says which process, hooks and directories it is about: root must not act on a user's.
+        """
+        uid = self.owner_uid
+        if uid != os.geteuid():
+            raise StateError(f"operation not permitted: container {self.id} belongs to user {uid}", code="state.owner")
+
+    def close(self) -> None:
+        """Forget the directory; a lock is let go."""
+        if self.dir_fd >= 0:
+            os.close(self.dir_fd)
+            self.dir_fd = -1
+            self._locked = False
+
+    __del__ = close
+
+    # ---- the lock
+
+    def try_lock(self) -> bool:
+        """Take the lock if it is free. True when this object holds it."""
+        if not self._locked:
+            self._locked = _flock(self.dir_fd, fcntl.LOCK_EX)
+        return self._locked
+
+    def unlock(self) -> None:
+        if self._locked:
+            fcntl.flock(self.dir_fd, fcntl.LOCK_UN)
+            self._locked = False
+
+    @contextmanager
+    def locked(self, deadline_seconds: float = LOCK_DEADLINE_SECONDS) -> Iterator[Container]:
+        """Hold the lock, with the record read anew. Raises StateError if it isn't to be had, or the container gone."""
+        if self._locked:
+            yield self
+            return
+        self.check_owner()
+        if not self.try_lock():
+            self._wait_for_lock(deadline_seconds)
+        try:
+            if not _is(self.store._open(), self.id, self.dir_fd):
+                raise _missing(self.id)
+            self.record = _read_record(self.dir_fd, self.id)
+            yield self
+        finally:
+            self.unlock()
+
+    def _wait_for_lock(self, deadline_seconds: float) -> None:
+        """flock(2) has no timeout of its own. The timer repeats: a first signal may come just before the call."""
+
+        def expire(*_: object) -> None:
+            raise TimeoutError
+
+        before = signal.signal(signal.SIGALRM, expire)
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        try:
+            signal.setitimer(signal.ITIMER_REAL, deadline_seconds, 0.1)
+            fcntl.flock(self.dir_fd, fcntl.LOCK_EX)
+            self._locked = True
+        except TimeoutError:
+            raise StateError(
+                f"container is busy: another command has been at work on {self.id} for {deadline_seconds:g} s",
+                code="state.busy",
+            ) from None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.signal(signal.SIGALRM, before)
+
+    # ---- the process
+
+    def status(self) -> Status:
+        """What the container is at this moment."""
+        process = self.process()
+        if self.record.status == Status.CREATING.value:
+            if process is None and self._abandoned():
+                return Status.STOPPED
+            if self.record.status == Status.CREATING.value:
+                return Status.CREATING
+            process = self.process()
+        if process is None:
+            return Status.STOPPED
+        return Status.CREATED if process.comm == INIT_COMM else Status.RUNNING
+
+    def process(self) -> Process | None:
+        """The init process, or None when it has exited, waited for or not."""
+        if not self.record.pid:
+            return None
+        process = probe_process(self.record.pid)
+        if process is None or process.start_time != self.record.start_time or process.state in "ZX":
+            return None
+        return process
+
+    def pidfd(self) -> int | None:
+        """A pidfd of the init process, or None. Opened first and compared then: the pid can't change hands between.
+
+        Raises StateError for a container of another user's, which may name any process: see check_owner().
+        """
+        self.check_owner()
+        if not self.record.pid:
+            return None
+        try:
+            fd = os.pidfd_open(self.record.pid)
+        except ProcessLookupError:
+            return None
+        except OSError as error:
+            raise HostError("pidfd_open", str(self.record.pid), error.errno or 0) from None
+        if self.process() is None:
+            os.close(fd)
+            return None
+        return fd
+
+    def send_signal(self, number: int) -> bool:
+        """Send a signal to the init process. False when there is no such process any more."""
+        fd = self.pidfd()
+        if fd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(fd, number)
+        except ProcessLookupError:
+            return False
+        except OSError as error:
+            raise HostError("pidfd_send_signal", str(self.record.pid), error.errno or 0) from None
+        finally:
+            os.close(fd)
+        return True
+
+    def _abandoned(self) -> bool:
+        """Whether the create that wrote "creating" is gone. The record is read anew, in case it has just finished."""
+        if self._locked or not _flock(self.dir_fd, fcntl.LOCK_SH):
+            return False
+        try:
+            self.record = _read_record(self.dir_fd, self.id)
+            return self.record.status == Status.CREATING.value and self.process() is None
+        finally:
+            fcntl.flock(self.dir_fd, fcntl.LOCK_UN)
+
+
+def _read_record(dir_fd: int, container_id: str) -> Record:
+    """Raises StateError: no state.json (no container), or one that this version can't read."""
+    try:
+        fd = os.open(STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    except FileNotFoundError:
+        raise _missing(container_id) from None
+    except OSError as error:
+        raise HostError("open", f"{container_id}/{STATE}", error.errno or 0) from None
+    try:
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            record = Record.decode(file.read(_STATE_MAX_BYTES) or b"")
+        if record.id != container_id:
+            raise ValueError(f"it is about {record.id}")
+    except OSError as error:
+        raise HostError("read", f"{container_id}/{STATE}", error.errno or 0) from None
+    except (ValueError, RecursionError) as error:
+        raise StateError(
+            f"state of container {container_id} is unreadable: {STATE}: {error}", code="state.unreadable"
+        ) from None
+    return record
+
+
+def _rename_new(root_fd: int, container_id: str) -> None:
+    """The step with which the container exists. An empty directory in its place is replaced (rename(2))."""
+    try:
+        os.rename(container_id + NEW_SUFFIX, container_id, src_dir_fd=root_fd, dst_dir_fd=root_fd)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
+            raise _exists(container_id) from None
+        raise HostError("rename", container_id, error.errno or 0) from None
+
+
+def _sweep(root_fd: int, name: str, *, everything: bool) -> bool:
+    """Remove a directory that nobody holds the lock of: with everything in it, or if it is empty. True if it's gone."""
+    try:
+        dir_fd = os.open(name, _DIRECTORY, dir_fd=root_fd)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        if not _flock(dir_fd, fcntl.LOCK_EX) or not _is(root_fd, name, dir_fd):
+            return False
+        if everything:
+            _empty(dir_fd)
+        os.rmdir(name, dir_fd=root_fd)
+    except OSError:
+        return False
+    finally:
+        os.close(dir_fd)
+    return True
+
+
+def _empty(dir_fd: int) -> None:
+    """Unlink everything in a directory, state.json last: until then the container exists."""
+    names = os.listdir(dir_fd)
+    for name in sorted(names, key=lambda name: name == STATE):
+        try:
+            os.unlink(name, dir_fd=dir_fd)
+        except FileNotFoundError:
+            continue
+        except IsADirectoryError:
+            below = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+            try:
+                _empty(below)
+            finally:
+                os.close(below)
+            os.rmdir(name, dir_fd=dir_fd)
+
+
+def _rmdir_if(root_fd: int, name: str, dir_fd: int) -> None:
+    """rmdir, unless another create has put a directory of its own in the place of the empty one."""
+    if not _is(root_fd, name, dir_fd):
+        return
+    try:
+        os.rmdir(name, dir_fd=root_fd)
+    except OSError:
+        if _is(root_fd, name, dir_fd):
+            raise
+
+
+def _is(root_fd: int, name: str, dir_fd: int) -> bool:
+    """Whether the name is still that of the open directory. (Its link count wouldn't tell on every file system.)"""
+    try:
+        named = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return os.path.samestat(named, os.fstat(dir_fd))
+
+
+def _flock(fd: int, operation: int) -> bool:
+    try:
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _exists(container_id: str) -> StateError:
+    return StateError(f"container with given ID already exists: {container_id}", code="state.exists")
+
+
+def _missing(container_id: str) -> StateError:
+    return StateError(f"container does not exist: {container_id}", code="state.missing")

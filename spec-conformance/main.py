@@ -1,0 +1,98 @@
+"""The command line of `spec-conformance/run`."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import sys
+from pathlib import Path
+
+import report
+import suite
+
+EPILOG = """\
+DIR is a checkout of opencontainers/runtime-tools in which "make runtimetest validation-executables" was run.
+A runtime is a command line, "runc" or "/usr/bin/crun --cgroup-manager=disabled", with a name of its own in front
+where wanted: "mine=python -m ocirt". Exit code: 0, or 1 where the first runtime did worse than the baseline.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spec-conformance/run", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--runtime", action="append", required=True, metavar="R", help="repeat it for a comparison")
+    parser.add_argument("--suite", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="a stored result, as --store writes it")
+    parser.add_argument("--store", type=Path, metavar="FILE", help="store the first runtime's result")
+    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="run these programs alone")
+    parser.add_argument("--skip", action="append", default=[], metavar="GLOB", help="leave these programs out")
+    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for one program (120)")
+    parser.add_argument("--json", action="store_true", help="print JSON, with what failed and the programs' stderr")
+    return parser
+
+
+def select(programs: list[str], only: list[str], skip: list[str]) -> list[str]:
+    """The programs that any glob of `only` (empty: all) and none of `skip` matches."""
+
+    def matches(program: str, globs: list[str]) -> bool:
+        return any(fnmatch.fnmatchcase(program, glob) for glob in globs)
+
+    return [program for program in programs if (not only or matches(program, only)) and not matches(program, skip)]
+
+
+def main(arguments: list[str]) -> int:
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if os.geteuid() != 0:
+        parser.error("the suite needs root")
+    directory = options.suite.absolute()
+    try:
+        programs = select(suite.programs_of(directory), options.only, options.skip)
+        runtimes = [suite.Runtime.of(text) for text in options.runtime]
+        baseline = report.parse_stored(options.baseline.read_text()) if options.baseline else {}
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    outcomes = run_all(directory, programs, runtimes, options.timeout)
+    print_results(outcomes, baseline, options)
+    worse = report.worse_programs(_counts(outcomes[runtimes[0].name]), baseline)
+    for line in worse:
+        print(f"worse: {line}", file=sys.stderr)
+    return 1 if worse else 0
+
+
+def run_all(
+    directory: Path, programs: list[str], runtimes: list[suite.Runtime], timeout_seconds: float
+) -> dict[str, list[suite.Outcome]]:
+    """Runs program after program, each with runtime after runtime, and says on stderr where it is."""
+    suite.become_subreaper()
+    outcomes: dict[str, list[suite.Outcome]] = {runtime.name: [] for runtime in runtimes}
+    for number, program in enumerate(programs, 1):
+        for runtime in runtimes:
+            print(f"[{number}/{len(programs)}] {program} {runtime.name}", file=sys.stderr, flush=True)
+            outcomes[runtime.name].append(suite.run_program(directory, program, runtime, timeout_seconds))
+    return outcomes
+
+
+def print_results(
+    outcomes: dict[str, list[suite.Outcome]], baseline: dict[str, report.Counts], options: argparse.Namespace
+) -> None:
+    first = next(iter(outcomes.values()))
+    if options.store:
+        options.store.write_text("".join(f"{outcome.program} {report.Counts.of(outcome)}\n" for outcome in first))
+    if options.json:
+        print(json.dumps(report.as_json(outcomes), indent=2))
+        return
+    columns = {name: _counts(run) for name, run in outcomes.items()}
+    if baseline:
+        columns["baseline"] = {
+            outcome.program: baseline[outcome.program] for outcome in first if outcome.program in baseline
+        }
+    remarks = {f"{name}: {o.program}": report.remarks_of(o) for name, run in outcomes.items() for o in run}
+    print(report.table(columns, remarks))
+
+
+def _counts(run: list[suite.Outcome]) -> dict[str, report.Counts]:
+    return {outcome.program: report.Counts.of(outcome) for outcome in run}
