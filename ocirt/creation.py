@@ -31,8 +31,8 @@ from ocirt.errors import HostError, OcirtError, SpecError
 from ocirt.host import Host, probe_host
 from ocirt.needs import open_needs, probe_joined_user
 from ocirt.pidfile import write_pid_file
-from ocirt.record import Record, Status, created_now, probe_process
-from ocirt.seccomp import ALL_FLAGS, compile_seccomp, probe_flags
+from ocirt.record import Record, Status, check_id, created_now, probe_process
+from ocirt.seccomp_profile import container_filter
 from ocirt.spec import Hooks, Linux, Spec, load_config
 from ocirt.state import CONFIG, NOTIFY_DIRECTORY, RESULT_FIFO, START_FIFO, Container
 from ocirt.terminal import connect_unix, send_console
@@ -90,11 +90,7 @@ def prepare(context: Context, container_id: str, options: Options) -> Prepared:
     manager = cgroup_manager(context.cgroup_manager, host.cgroup)
     optional = may_do_without_cgroup(linux, rootless=host.rootless)
     cgroup = manager.prepare(linux.cgroups_path, container_id, optional=optional)
-    seccomp = None
-    if linux.seccomp:
-        strict = spec.annotations.get("run.oci.seccomp_fail_unknown_syscall") not in (None, "", "0", "false")
-        flags = probe_flags() if linux.seccomp.flags else ALL_FLAGS
-        seccomp = compile_seccomp(linux.seccomp, fail_unknown_syscall=strict, supported_flags=flags)
+    seccomp = container_filter(spec, context.seccomp_cache)
     request = CreateRequest(
         container_id=container_id,
         bundle=options.bundle,
@@ -161,7 +157,9 @@ class Creation:
     console: socket.socket | None = None
     master_fd: int = -1
     hooks_begun: bool = False
+    # Descriptors until create is through; and what a failure has to take back while the container's init still lives.
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _rollback: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def run(self) -> Session:
         """Make the container. The session's pid and pidfd are those of its init."""
@@ -179,6 +177,7 @@ class Creation:
         try:
             session.serve(self._handlers(), self._cloned)
         except BaseException:
+            self._rollback.close()
             session.end()
             session.close()
             raise
@@ -242,15 +241,17 @@ class Creation:
             self._join_rdt(session.pid)
 
     def _join_rdt(self, pid: int) -> None:
-        from ocirt.rdt import apply_rdt
+        from ocirt.rdt import apply_rdt, remove_rdt
 
         assert self.prepared.linux.intel_rdt
-        apply_rdt(
+        shared = apply_rdt(
             self.prepared.linux.intel_rdt,
             self.container.id,
             pid,
             record=lambda made: self.container.update(rdt_made=tuple(made)),
         )
+        # A group with a name of its own outlives its containers, but not a create that failed.
+        self._rollback.callback(remove_rdt, shared)
 
     def _maps(self, session: Session, _fd: int) -> None:
         assert self.prepared.compiled.mapping
@@ -265,10 +266,19 @@ class Creation:
             raise HostError("write", path, error.errno or 0, pointer="/linux/timeOffsets") from None
 
     def _network_devices(self, session: Session, fd: int) -> None:
-        from ocirt.netdev import move_netdevs
+        from ocirt.netdev import move_netdevs, restore_netdevs
 
-        with socket.socket(fileno=fd) as inside, open(f"/proc/{session.pid}/ns/net", "rb") as namespace:
-            move_netdevs(self.prepared.linux.net_devices, inside, namespace.fileno())
+        inside = socket.socket(fileno=fd)
+        self._stack.callback(inside.close)
+        with open(f"/proc/{session.pid}/ns/net", "rb") as namespace:
+            moved = move_netdevs(self.prepared.linux.net_devices, inside, namespace.fileno())
+
+        def restore() -> None:
+            for problem in restore_netdevs(moved, inside):
+                self.context.log.warning(problem)
+
+        # With the container's namespace the kernel would destroy virtual devices.
+        self._rollback.callback(restore)
 
     def _runtime_hooks(self, session: Session, _fd: int) -> None:
         from ocirt.hooks import run_hooks
@@ -307,6 +317,7 @@ def create(
     context: Context, container_id: str, options: Options, check_console: Callable[[bool, Options], None]
 ) -> tuple[Creation, Session]:
     """Create a container. Its lock is held until the creation's container is closed. Raises OcirtError."""
+    check_id(container_id)
     check_preserved(options.preserve_fds + options.listen_fds)
     prepared = prepare(context, container_id, options)
     check_console(bool(prepared.spec.process and prepared.spec.process.terminal), options)

@@ -44,6 +44,8 @@ def kill_init(container: Container, deadline_seconds: float = KILL_DEADLINE_SECO
 
 def destroy_if_there(container: Container, log: Logger) -> None:
     """Lock and destroy a container that another command may have deleted in the meantime."""
+    if container.removed:
+        return
     try:
         with container.locked():
             destroy(container, log)

@@ -106,8 +106,25 @@ class Session:
                         return
 
     def _receive(self) -> Message | None:
+        if not self._conversation.cloned:
+            self._await_message()
         data, fds, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         return Message.decode(data, fds[0] if fds else -1) if data else None
+
+    def _await_message(self) -> None:
+        """Wait for a message or the end of file, as long as the pid is not known.
+
+        Where the process that cloned the container's init is killed before it has said so, there is none to come: the
+        container's init holds the socket, and waits for an answer. Raises OcirtError then.
+        """
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        poll.register(self._host_pidfd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll()}
+        poll.unregister(self._host_pidfd)
+        # It may have spoken and ended between the kernel's look at the one and at the other.
+        if self.socket.fileno() not in ready and not poll.poll(0):
+            raise OcirtError(f"ocirt-init ended before the container was ready: {self._reap_host()}")
 
     def _ended(self) -> None:
         """End of file: the program has been executed, a plan without one has been done, or init was killed."""

@@ -22,11 +22,11 @@ from ocirt.errors import HostError, StateError
 from ocirt.host import probe_host
 from ocirt.log import Logger
 from ocirt.membership import open_cgroup_for_exec
-from ocirt.needs import open_needs, read_map
+from ocirt.needs import open_needs, probe_user
 from ocirt.pidfile import write_pid_file
 from ocirt.record import Status
 from ocirt.savedspec import saved_spec
-from ocirt.seccomp import ALL_FLAGS, compile_seccomp, probe_flags
+from ocirt.seccomp_profile import container_filter
 from ocirt.spec import Process
 from ocirt.state import Container
 from ocirt.terminal import connect_unix, send_console
@@ -44,6 +44,7 @@ class ExecOptions:
     sub_cgroup: str | None = None
     ignore_paused: bool = False
     pointer: str = "/process"
+    seccomp_cache: str = ""
 
 
 def check_executable(container: Container) -> None:
@@ -65,29 +66,12 @@ def probe_namespaces(pid: int) -> int:
     return flags
 
 
-def _user_root(pid: int, namespaces: int) -> tuple[int, int, bool]:
-    """The ids that rule the container's user namespace (0, or the first mapped), and whether setgroups is denied."""
-    if not namespaces & k.CLONE_NEWUSER:
-        return 0, 0, False
-    ids = []
-    for name in ("uid", "gid"):
-        mappings = read_map(f"/proc/{pid}/{name}_map")
-        inside = [mapping.container_id for mapping in mappings]
-        ids.append(0 if 0 in inside or not inside else inside[0])
-    with open(f"/proc/{pid}/setgroups", encoding="ascii") as file:
-        return ids[0], ids[1], file.read().strip() == "deny"
-
-
 def compile_execution(container: Container, process: Process, pid: int, options: ExecOptions, log: Logger) -> Compiled:
     """The plan for a process in a running container."""
     spec = saved_spec(container)
-    seccomp = None
-    if spec.linux and spec.linux.seccomp:
-        flags = probe_flags() if spec.linux.seccomp.flags else ALL_FLAGS
-        seccomp = compile_seccomp(spec.linux.seccomp, supported_flags=flags)
     try:
         namespaces = probe_namespaces(pid)
-        uid, gid, denied = _user_root(pid, namespaces)
+        user = probe_user(pid) if namespaces & k.CLONE_NEWUSER else None
     except OSError as error:
         raise HostError.of(error, "read") from None
     request = ExecRequest(
@@ -96,9 +80,8 @@ def compile_execution(container: Container, process: Process, pid: int, options:
         namespaces=namespaces,
         no_new_keyring=options.no_new_keyring,
         preserve_fds=options.preserve_fds,
-        seccomp=seccomp,
-        user_root=(uid, gid),
-        setgroups_denied=denied,
+        seccomp=container_filter(spec, options.seccomp_cache),
+        user=user,
         pointer=options.pointer,
     )
     compiled = compile_exec(process, spec, probe_host(spec, process), request)

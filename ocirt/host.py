@@ -6,11 +6,13 @@ more: the default bundle costs three small files of /proc and the search for cgr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
 import resource
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -38,7 +40,8 @@ class Host:
     `effective`, `bounding`: capability masks of this process. `owned`: the types of its namespaces that belong to its
     own user namespace. Of the namespaces that the config joins by path, `foreign` are those that don't belong to the
     container's user namespace, `shared` those that the runtime is in itself. `symlinks`: the sources of mounts with
-    copy-symlink that are symbolic links. `rlimits`: soft and hard, of the types that the config sets.
+    copy-symlink that are symbolic links. `rlimits`: soft and hard, of the types that the config sets. `devices`: what
+    the paths of the config's devices are here, as (type, major, minor); of those that are devices.
     """
 
     kernel: tuple[int, int] = KERNEL_FLOOR
@@ -56,6 +59,7 @@ class Host:
     cgroup: CgroupHost | None = None
     symlinks: frozenset[str] = frozenset()
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    devices: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
     rootless_given: bool | None = None
 
     def has(self, capability: str) -> bool:
@@ -107,6 +111,7 @@ def probe_host(
         cgroup=probe_cgroup_host(),
         symlinks=_probe_symlinks(spec, bundle) if spec else frozenset(),
         rlimits=_probe_rlimits(linux, process),
+        devices=_probe_devices(linux),
         rootless_given=rootless,
     )
 
@@ -220,6 +225,17 @@ def _probe_apparmor() -> bool:
 def _probe_symlinks(spec: Spec, bundle: str) -> frozenset[str]:
     sources = (mount.source for mount in spec.mounts if mount.source and "copy-symlink" in mount.options)
     return frozenset(path for source in sources if os.path.islink(path := os.path.join(bundle, source)))
+
+
+def _probe_devices(linux: Linux) -> dict[str, tuple[str, int, int]]:
+    found = {}
+    for device in linux.devices:
+        with contextlib.suppress(OSError):
+            info = os.stat(device.path)
+            kind = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}.get(stat.S_IFMT(info.st_mode))
+            if kind:
+                found[device.path] = kind, os.major(info.st_rdev), os.minor(info.st_rdev)
+    return found
 
 
 def _probe_rlimits(linux: Linux, process: Process | None) -> dict[str, tuple[int, int]]:

@@ -105,14 +105,10 @@ def probe_joined_user(linux: Linux) -> JoinedUser | None:
     users: list[JoinedUser] = []
 
     def answer(session: Session, _fd: int) -> None:
-        directory = f"/proc/{session.pid}"
         try:
-            uid, gid = (read_map(f"{directory}/{name}_map") for name in ("uid", "gid"))
-            with open(f"{directory}/setgroups", encoding="ascii") as file:
-                denied = file.read().strip() == "deny"
+            users.append(probe_user(session.pid))
         except OSError as error:
             raise HostError.of(error, "read", pointer=pointer) from None
-        users.append(JoinedUser(uid_mappings=uid, gid_mappings=gid, setgroups_denied=denied))
 
     fd = open_namespace(pointer, "user", found[1])
     try:
@@ -123,6 +119,14 @@ def probe_joined_user(linux: Linux) -> JoinedUser | None:
     finally:
         os.close(fd)
     return users[0]
+
+
+def probe_user(pid: int) -> JoinedUser:
+    """The user namespace that a process is in. Raises OSError."""
+    uid, gid = (read_map(f"/proc/{pid}/{name}_map") for name in ("uid", "gid"))
+    with open(f"/proc/{pid}/setgroups", encoding="ascii") as file:
+        denied = file.read().strip() == "deny"
+    return JoinedUser(uid_mappings=uid, gid_mappings=gid, setgroups_denied=denied)
 
 
 def read_map(path: str) -> tuple[IDMapping, ...]:

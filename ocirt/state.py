@@ -179,6 +179,7 @@ class Container:
     def __init__(self, store: Store, container_id: str, dir_fd: int, record: Record) -> None:
         self.store, self.id, self.dir_fd, self.record = store, container_id, dir_fd, record
         self._locked = False
+        self.removed = False
 
     # ---- files
 
@@ -236,6 +237,7 @@ class Container:
 
     def remove(self) -> None:
         """Remove the directory: the container no longer exists. Everything that it stands for must be gone by now."""
+        self.removed = True
         try:
             _empty(self.dir_fd)
             _rmdir_if(self.store._open(), self.id, self.dir_fd)

@@ -62,7 +62,7 @@ def _run_helper(name: str, pid: int, text: str, pointer: str) -> None:
         child = os.posix_spawn(program, [name, str(pid), *text.split()], {}, file_actions=actions)
         os.close(write_fd)
         write_fd = -1
-        words = os.read(read_fd, 4096).decode("utf-8", "replace").strip()
+        words = os.read(read_fd, 4096).decode("utf-8", "replace").strip().removeprefix(f"{name}: ")
         if status := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
             raise OcirtError(f"{pointer}: {name}: {words or f'exit status {status}'} (are the ranges in /etc/subuid?)")
     finally:

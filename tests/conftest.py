@@ -30,6 +30,10 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the files in tests/golden anew")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Folders, containers and cgroups of this session have the token in their names: others may test at the same time.
     os.environ.setdefault(TOKEN_VARIABLE, f"ot{uuid.uuid4().hex[:8]}")

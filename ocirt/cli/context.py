@@ -13,11 +13,15 @@ from ocirt.log import Logger
 from ocirt.state import Store
 
 DEFAULT_ROOT = "/run/ocirt"
+CACHE_SUFFIX = ".seccomp"
 
 
 @dataclass(frozen=True)
 class Context:
-    """`root` is absolute, `root_given` says that the caller chose it. `rootless` is None for "auto"."""
+    """`root` is absolute, `root_given` says that the caller chose it. `rootless` is None for "auto".
+
+    `seccomp_cache` is beside the default root, wherever the containers' state is: no entry of a root but containers.
+    """
 
     log: Logger
     root: str = DEFAULT_ROOT
@@ -25,6 +29,7 @@ class Context:
     root_sticky: bool = False
     cgroup_manager: str = "cgroupfs"
     rootless: bool | None = None
+    seccomp_cache: str = DEFAULT_ROOT + CACHE_SUFFIX
 
     @property
     def debug(self) -> bool:
@@ -37,24 +42,31 @@ class Context:
 
 def make_context(options: Args, log: Logger) -> Context:
     """Raises UsageError for values that contradict each other or can't be meant."""
-    root, given, sticky = _root(options, os.environ, os.geteuid())
-    return Context(log, root, given, sticky, _cgroup_manager(options), _rootless(options.text("rootless")))
+    default, sticky = _default_root(os.environ, os.geteuid())
+    given = options.given("root")
+    root = os.path.abspath(options.text("root")) if given else default
+    if root.strip("/") == "":
+        raise UsageError("Option --root argument should not be set to / (an empty one is the current directory)")
+    return Context(
+        log,
+        root=root,
+        root_given=given,
+        root_sticky=sticky and not given,
+        cgroup_manager=_cgroup_manager(options),
+        rootless=_rootless(options.text("rootless")),
+        seccomp_cache=default + CACHE_SUFFIX,
+    )
 
 
-def _root(options: Args, environ: Mapping[str, str], euid: int) -> tuple[str, bool, bool]:
-    """The state directory, whether it was given, and whether it gets the sticky bit.
+def _default_root(environ: Mapping[str, str], euid: int) -> tuple[str, bool]:
+    """The state directory unless another is given, and whether it gets the sticky bit.
 
     Root keeps /run/ocirt whatever its environment says, but in a user namespace, where $USER tells whose root it is.
     """
-    if options.given("root"):
-        root = os.path.abspath(options.text("root"))
-        if root.strip("/") == "":
-            raise UsageError("Option --root argument should not be set to / (an empty one is the current directory)")
-        return root, True, False
     runtime_dir = environ.get("XDG_RUNTIME_DIR", "")
     if runtime_dir.startswith("/") and (euid != 0 or (environ.get("USER") != "root" and _in_user_namespace())):
-        return f"{runtime_dir.rstrip('/')}/ocirt", False, True
-    return DEFAULT_ROOT, False, False
+        return f"{runtime_dir.rstrip('/')}/ocirt", True
+    return DEFAULT_ROOT, False
 
 
 def _in_user_namespace() -> bool:

@@ -27,7 +27,7 @@ def run(args: Args, context: Context) -> int:
         check_process(process, pointer)
     detached = args.switch("detach")
     check_console_flags(process.terminal, args.text("console-socket") or None, detached=detached)
-    options = _options(args, pointer)
+    options = _options(args, pointer, context.seccomp_cache)
     check_preserved(options.preserve_fds)
     session, master_fd = execute(container, process, options, context.log)
     container.close()
@@ -40,7 +40,7 @@ def run(args: Args, context: Context) -> int:
         session.close()
 
 
-def _options(args: Args, pointer: str) -> ExecOptions:
+def _options(args: Args, pointer: str, seccomp_cache: str) -> ExecOptions:
     def path(name: str) -> str | None:
         text = args.text(name)
         return os.path.abspath(text) if text else None
@@ -57,6 +57,7 @@ def _options(args: Args, pointer: str) -> ExecOptions:
         sub_cgroup=cgroups[0].rpartition(":")[2] if cgroups else None,
         ignore_paused=args.switch("ignore-paused"),
         pointer=pointer,
+        seccomp_cache=seccomp_cache,
     )
 
 

@@ -7,7 +7,7 @@ import os
 from ocirt.cli import Args, Context
 from ocirt.commands.create import creation_options
 from ocirt.creation import Creation, Options, create
-from ocirt.destroy import destroy
+from ocirt.destroy import destroy_if_there
 from ocirt.driver import Session
 from ocirt.foreground import wait_foreground
 from ocirt.selfcontrol import become_subreaper
@@ -32,10 +32,10 @@ def run(args: Args, context: Context) -> int:
                 return 0
             code = _run_foreground(creation, session, context)
         except BaseException:
-            destroy(creation.container, context.log)
+            destroy_if_there(creation.container, context.log)
             raise
         if not args.switch("keep"):
-            destroy(creation.container, context.log)
+            destroy_if_there(creation.container, context.log)
     return code
 
 
@@ -44,6 +44,7 @@ def _run_foreground(creation: Creation, session: Session, context: Context) -> i
     try:
         start(creation.container, context.log)
         creation.container.unlock()
+        context.log.flush()  # what there is to warn of, now and not when the container ends
         return wait_foreground(session.pid, session.pidfd, relay)
     finally:
         if relay:

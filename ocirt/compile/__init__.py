@@ -130,6 +130,7 @@ def compile_exec(process: Process, spec: Spec, host: Host, request: ExecRequest)
     cgroup = ctx.slots.need(CgroupDirectory()) if affinity and affinity.initial else lib.NO_SLOT
     filled_slots = ctx.slots.count
     pointer = request.pointer
+    check_user(process, pointer, request.user.mappings if request.user else None)
     compiler = ProcessCompiler(ctx, process, pointer, process.env, keep_groups=namespaces.keep_groups, creates=False)
 
     ctx.host_ops.append(OpenProc(""))

@@ -8,18 +8,14 @@ is held for later, has a slot of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from ocirt import constants as k
 from ocirt._native import lib
-from ocirt.compile.request import CreateRequest, ExecRequest, Need
+from ocirt.compile.request import CreateRequest, ExecRequest, Need, UserMappings
 from ocirt.errors import SpecError
 from ocirt.host import Host
 from ocirt.ops import Op, OpenTree
-from ocirt.spec import IDMapping, Linux, Namespace, Spec
-
-UserMappings: TypeAlias = tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]
-"""Of a user namespace: those of uids and of gids."""
+from ocirt.spec import Linux, Namespace, Spec
 
 _NO_LINUX = Linux()
 
@@ -127,7 +123,7 @@ class CreateContext(Context):
         if not self.has_user_namespace:
             return None
         if self.is_joined("user") and self.request.joined_user:
-            return self.request.joined_user.uid_mappings, self.request.joined_user.gid_mappings
+            return self.request.joined_user.mappings
         if self.linux.uid_mappings and self.linux.gid_mappings:
             return self.linux.uid_mappings, self.linux.gid_mappings
         return None

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from ocirt._native import lib
 from ocirt.compile.context import CreateContext
 from ocirt.compile.mounts import target_path
+from ocirt.errors import SpecError
 from ocirt.ops import Bind, MakeDevice, MakeSymlink, Op
 from ocirt.spec import Device
 
@@ -56,6 +57,7 @@ def compile_devices(ctx: CreateContext) -> Iterator[Op]:
 def _device(ctx: CreateContext, pointer: str, device: Device) -> Iterator[Op]:
     path = target_path(device.path)
     if device.type != "p" and not _may_make(ctx):
+        _check_bound(ctx, pointer, device)
         opened, slot = ctx.open_source(pointer, path, recursive=False)
         yield from opened
         yield Bind(pointer, path, slot, lib.MOUNT_CREATE_FILE | lib.MOUNT_TARGET_NOFOLLOW)
@@ -70,6 +72,16 @@ def _device(ctx: CreateContext, pointer: str, device: Device) -> Iterator[Op]:
         uid=device.uid or 0,
         gid=device.gid or 0,
     )
+
+
+def _check_bound(ctx: CreateContext, pointer: str, device: Device) -> None:
+    """What is bound must be what is asked for; that there is none, the operation says."""
+    asked = "b" if device.type == "b" else "c", device.major or 0, device.minor or 0
+    found = ctx.host.devices.get(device.path, asked)
+    if found != asked:
+        (kind, major, minor), wanted = found, f"{asked[0]} {asked[1]}:{asked[2]}"
+        message = f"the host's {device.path} is {kind} {major}:{minor}, not {wanted}, and no device can be made here"
+        raise SpecError(pointer, message, "spec.unsupported")
 
 
 def _may_make(ctx: CreateContext) -> bool:

@@ -19,7 +19,9 @@ from ocirt.usermap import UserMapping
 
 def compile_idmapped_trees(ctx: CreateContext) -> dict[int, int]:
     """The slots of the trees that have to be mapped by the runtime, by the index of their mount. Raises SpecError."""
-    slots = {}
+    slots: dict[int, int] = {}
+    if not ctx.has_mount_namespace:
+        return slots
     for index, mount in enumerate(ctx.spec.mounts):
         options = parse_options(mount.options)
         if options.idmap is None and not (mount.uid_mappings or mount.gid_mappings):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ocirt import constants as k
 from ocirt._native import lib
-from ocirt.compile.context import CreateContext, ExecContext
-from ocirt.compile.request import ContainerPidfd, NamespacePath
+from ocirt.compile.context import Context, CreateContext, ExecContext
+from ocirt.compile.request import ContainerPidfd, NamespacePath, UserMappings
 from ocirt.errors import SpecError
 from ocirt.host import Host
 from ocirt.ops import Op, RaiseLoopback, Sync
@@ -60,7 +60,7 @@ def compile_namespaces(ctx: CreateContext) -> Namespaces:
         clone_flags=clone_flags,
         joins=tuple(joins),
         flags=flags,
-        user_root=_user_root(ctx),
+        user_root=_user_root(ctx.user_mappings()),
         mapping=mapping,
         time_offsets=time_offsets,
         keep_groups=keep_groups,
@@ -72,15 +72,17 @@ def compile_exec_namespaces(ctx: ExecContext) -> Namespaces:
     request = ctx.request
     if not request.namespaces:
         return Namespaces(keep_groups=ctx.host.setgroups_denied)
-    keep_groups = request.setgroups_denied or KEEP_GROUPS_ANNOTATION in ctx.spec.annotations
+    user = request.user
+    denied = ctx.host.setgroups_denied or bool(user and user.setgroups_denied)
+    keep_groups = denied or keeps_groups_by_annotation(ctx)
     flags = 0
-    if ctx.has_user_namespace:
+    if user:
         flags = lib.PLAN_SET_IDS | (keep_groups and lib.PLAN_KEEP_GROUPS)
     return Namespaces(
         pidfd_flags=request.namespaces,
         pidfd_slot=ctx.slots.need(ContainerPidfd()),
         flags=flags,
-        user_root=request.user_root,
+        user_root=_user_root(user.mappings if user else None),
         keep_groups=keep_groups,
     )
 
@@ -89,6 +91,9 @@ def compile_network(ctx: CreateContext) -> list[Op]:
     """A new network namespace has a loopback interface that is down; devices are the runtime's to move."""
     ops: list[Op] = [RaiseLoopback("/linux/namespaces")] if ctx.is_new("network") else []
     if ctx.linux.net_devices:
+        if not ctx.host.has("CAP_NET_ADMIN") or "network" not in ctx.host.owned:
+            message = "moving a device needs CAP_NET_ADMIN over the network namespace that it is in"
+            raise SpecError("/linux/netDevices", message, "spec.unsupported")
         ops.append(Sync("/linux/netDevices", lib.SYNC_NETDEVS))
     return ops
 
@@ -132,9 +137,13 @@ def _maps_only(mappings: tuple[IDMapping, ...], own_id: int) -> bool:
     return len(mappings) == 1 and mappings[0].size == 1 and mappings[0].host_id == own_id
 
 
+def keeps_groups_by_annotation(ctx: Context) -> bool:
+    return ctx.spec.annotations.get(KEEP_GROUPS_ANNOTATION, "0") != "0"
+
+
 def _keeps_groups(ctx: CreateContext, mapping: UserMapping | None) -> bool:
     """Whether setgroups(2) cannot, or is not to be called."""
-    if ctx.spec.annotations.get(KEEP_GROUPS_ANNOTATION, "0") != "0" or ctx.host.setgroups_denied:
+    if keeps_groups_by_annotation(ctx) or ctx.host.setgroups_denied:
         return True
     if mapping:
         # newgidmap denies setgroups unless one of the ranges is from /etc/subgid, which only it can tell.
@@ -145,9 +154,8 @@ def _keeps_groups(ctx: CreateContext, mapping: UserMapping | None) -> bool:
     return not ctx.host.has("CAP_SETGID")
 
 
-def _user_root(ctx: CreateContext) -> tuple[int, int]:
+def _user_root(known: UserMappings | None) -> tuple[int, int]:
     """The ids that init works with in the user namespace: 0, or else the first that is mapped."""
-    known = ctx.user_mappings()
     if not known:
         return 0, 0
     uid, gid = (0 if mapped(0, mappings) else mappings[0].container_id for mappings in known)

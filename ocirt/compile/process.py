@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from ocirt import constants as k
 from ocirt._native import lib
-from ocirt.compile.context import Context, UserMappings
-from ocirt.compile.namespaces import KEEP_GROUPS_ANNOTATION, mapped
+from ocirt.compile.context import Context
+from ocirt.compile.namespaces import keeps_groups_by_annotation, mapped
+from ocirt.compile.request import UserMappings
 from ocirt.compile.security import (
     CapabilitySets,
     compile_no_new_privileges,
@@ -53,7 +54,7 @@ class ProcessCompiler:
         self.keep_groups = keep_groups
         self.env, self.finds_home = compile_env(env)
         self.capabilities = CapabilitySets(ctx, process.capabilities, pointer)
-        if process.user.additional_gids and keep_groups and not _annotated(ctx):
+        if process.user.additional_gids and keep_groups and not keeps_groups_by_annotation(ctx):
             at = f"{pointer}/user/additionalGids"
             raise SpecError(at, "cannot set any additional groups in a rootless container", "spec.unsupported")
 
@@ -180,7 +181,3 @@ def check_user(process: Process, pointer: str, known: UserMappings | None) -> No
     for name, number, mappings in asked:
         if not mapped(number, mappings):
             raise SpecError(f"{pointer}/user/{name}", f"{number} is not mapped in the container's user namespace")
-
-
-def _annotated(ctx: Context) -> bool:
-    return KEEP_GROUPS_ANNOTATION in ctx.spec.annotations

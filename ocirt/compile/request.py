@@ -15,14 +15,21 @@ from ocirt.seccomp import Filter
 from ocirt.spec import IDMapping
 from ocirt.usermap import UserMapping
 
+UserMappings: TypeAlias = tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]
+"""Of a user namespace: those of uids and of gids."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinedUser:
-    """A user namespace that is joined by path: its mappings, as the runtime sees them, and its setgroups file."""
+    """A user namespace that is joined: its mappings, as the runtime sees them, and its setgroups file."""
 
     uid_mappings: tuple[IDMapping, ...]
     gid_mappings: tuple[IDMapping, ...]
     setgroups_denied: bool = False
+
+    @property
+    def mappings(self) -> UserMappings:
+        return self.uid_mappings, self.gid_mappings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +60,7 @@ class CreateRequest:
 class ExecRequest:
     """For exec. `rootfs` as in create. `namespaces`: CLONE_NEW* of those in which the container's init differs from us.
 
-    `user_root`: the uid and gid that 0, or else the first mapping, of the container's user namespace stands for.
+    `user`: the container's user namespace; None where it is the runtime's own.
     `pointer`: where the process stands, "" for a file of its own.
     """
 
@@ -63,8 +70,7 @@ class ExecRequest:
     no_new_keyring: bool = False
     preserve_fds: int = 0
     seccomp: Filter | None = None
-    user_root: tuple[int, int] = (0, 0)
-    setgroups_denied: bool = False
+    user: JoinedUser | None = None
     pointer: str = "/process"
 
 

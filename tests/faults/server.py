@@ -51,7 +51,9 @@ class Outcome(ctypes.Structure):
 
 
 def import_all() -> None:
-    """Every module of ocirt, so that no command has to import one."""
+    """Every module of ocirt, and the codecs that it uses, so that no command has to import one."""
+    for name in ("ascii", "latin_1", "utf_8"):
+        importlib.import_module(f"encodings.{name}")
     package = importlib.import_module("ocirt")
     for module in pkgutil.walk_packages(package.__path__, "ocirt."):
         if not module.name.endswith((".__main__", ".generate")):
@@ -146,7 +148,9 @@ def _trace(request: dict[str, Any], tracer: Any) -> dict[str, Any]:
     fault, outcome = Fault(*request["fault"]), Outcome()
     command = Command(request, marked=True)
     deadline_msec = int(request["deadline_seconds"] * 1000)
-    error = tracer.trace(command.pid, command.gate, ctypes.byref(fault), ctypes.byref(outcome), deadline_msec)
+    other = request.get("other", 0)
+    arguments = (command.pid, other, command.gate, ctypes.byref(fault), ctypes.byref(outcome), deadline_msec)
+    error = tracer.trace(*arguments)
     if error:
         raise OSError(error, os.strerror(error))
     calls: list[list[int]] = [[] for _ in range(outcome.process_count)]

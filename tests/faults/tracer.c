@@ -59,8 +59,8 @@ struct outcome {
     int32_t counts[MAX_PROCESSES];
     int32_t call_count;
     int32_t callers[MAX_CALLS];
-    int32_t calls[MAX_CALLS];
-    char text[TEXT_BYTES]; /* a string argument of the call that went wrong, or what hung */
+    int32_t calls[MAX_CALLS]; /* negative: -1 - number, by somebody else's program */
+    char text[TEXT_BYTES];    /* a string argument of the call that went wrong, or what hung */
 };
 
 static const struct fault *fault;
@@ -108,6 +108,25 @@ static int set_result(pid_t pid, long result) {
 #error "tracer.c: not written for this architecture"
 #endif
 
+static char own_name[32];
+
+static void read_name(pid_t pid, char name[static 32]) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    FILE *file = fopen(path, "re");
+    if (!file || !fgets(name, 32, file))
+        name[0] = '\0';
+    if (file)
+        fclose(file);
+}
+
+/* Whether a process executes ocirt or ocirt-init, and not a hook or the container's program: by its name. */
+static bool is_ours(pid_t pid) {
+    char name[32];
+    read_name(pid, name);
+    return !strcmp(name, own_name) || !strcmp(name, "ocirt-init\n");
+}
+
 /* The first of the call's arguments that is the address of a printable text, if there is one. */
 static void describe(pid_t pid, const struct syscall_info *info) {
     for (int i = 0; i < 4; i++) {
@@ -133,9 +152,9 @@ static void enter_call(pid_t pid, int process, const struct syscall_info *info) 
         return;
     }
     int count = ++outcome->counts[process];
-    if (outcome->call_count < MAX_CALLS) {
+    if (fault->process < 0 && outcome->call_count < MAX_CALLS) {
         outcome->callers[outcome->call_count] = process;
-        outcome->calls[outcome->call_count++] = (int32_t)info->nr;
+        outcome->calls[outcome->call_count++] = is_ours(pid) ? (int32_t)info->nr : -1 - (int32_t)info->nr;
     }
     if (outcome->fired || process != fault->process || count != fault->call)
         return;
@@ -199,8 +218,9 @@ static void say_what_hangs(void) {
     }
 }
 
-/* Trace `pid` until it ends; `ready_fd` is closed when it may go on. Returns 0, or an errno. */
-int trace(pid_t pid, int ready_fd, const struct fault *wanted, struct outcome *result, int deadline_msec) {
+/* Trace `pid` until it ends, and `other` (0: none), the second process; `ready_fd` is closed when pid may go on.
+ * Returns 0, or an errno. */
+int trace(pid_t pid, pid_t other, int ready_fd, const struct fault *wanted, struct outcome *result, int deadline_msec) {
     fault = wanted;
     outcome = result;
     const long options =
@@ -208,6 +228,11 @@ int trace(pid_t pid, int ready_fd, const struct fault *wanted, struct outcome *r
     struct sigaction action = {.sa_handler = expire};
     struct itimerval timer = {.it_value = {deadline_msec / 1000, deadline_msec % 1000 * 1000}, .it_interval = {1, 0}};
     index_of(pid);
+    read_name(pid, own_name);
+    if (other && (ptrace(PTRACE_SEIZE, other, 0, options) != 0 || ptrace(PTRACE_INTERRUPT, other, 0, 0) != 0))
+        return errno;
+    if (other)
+        index_of(other);
     if (sigaction(SIGALRM, &action, NULL) != 0 || ptrace(PTRACE_SEIZE, pid, 0, options) != 0 ||
         ptrace(PTRACE_INTERRUPT, pid, 0, 0) != 0 || setitimer(ITIMER_REAL, &timer, NULL) != 0)
         return errno;

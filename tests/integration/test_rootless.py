@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -103,6 +104,12 @@ def ranged(as_user: NewUserContainer, user: User) -> Container:
 
 def last_line(error: str) -> str:
     return error.strip().splitlines()[-1]
+
+
+def cgroup_of(pid: int) -> str:
+    """The cgroup v2 of a process, as this process sees it."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return next(line[3:] for line in lines if line.startswith("0::"))
 
 
 # ---- from spec to delete
@@ -321,6 +328,7 @@ def test_ranges(ranged: Container) -> None:
 
 
 @pytest.mark.common
+@pytest.mark.known_bad("runc", "1.1 sets no groups for a user")
 def test_another_user_in_ranges(ranged: Container) -> None:
     ranged.process["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [5, 1002]}
     ranged.hold()
@@ -331,6 +339,7 @@ def test_another_user_in_ranges(ranged: Container) -> None:
 
 
 @pytest.mark.common
+@pytest.mark.known_bad("runc", "1.1 sets no groups for a user")
 def test_groups_of_the_user_are_dropped_in_ranges(user: User, as_user: NewUserContainer) -> None:
     if reason := why_no_ranges():
         pytest.skip(reason)
@@ -368,8 +377,7 @@ def test_ranges_are_missing(user: User, as_user: NewUserContainer, runtime_name:
     map_ranges(container.config, user)
     error = container.refused()
     if runtime_name == "ocirt":
-        assert error.startswith("ocirt: ")
-        assert "/linux/uidMappings: newuidmap: " in error
+        assert "/linux/uidMappings: newuidmap: uid range [1-65537)" in error
         assert "/etc/subuid" in error
 
 
@@ -392,6 +400,7 @@ def test_range_beyond_ones_own(ranged: Container) -> None:
 
 @needs_ranges
 @pytest.mark.common
+@pytest.mark.known_bad("runc", "1.1 wants to give its FIFO to the container's root")
 def test_user_who_is_not_mapped_himself(user: User, as_user: NewUserContainer) -> None:
     """Only the subordinate ids: the root filesystem then has to be readable for them."""
     container = as_user(user.with_account())
@@ -436,7 +445,7 @@ def test_groups_are_kept_in_exec(user: User, as_user: NewUserContainer) -> None:
 def test_without_a_cgroup(rootless: Container) -> None:
     """The container stays in the cgroup of the runtime, since this user may make none."""
     rootless.hold()
-    assert Path(f"/proc/{rootless.pid}/cgroup").read_text() == Path("/proc/self/cgroup").read_text()
+    assert cgroup_of(rootless.pid) == cgroup_of(os.getpid())
 
 
 @pytest.mark.cgroup
@@ -482,11 +491,14 @@ def test_delegated_cgroup(delegated: User, as_user: NewUserContainer) -> None:
     assert delegated.cgroup
     container.hold()
     own = delegated.cgroup.parent / container.id
-    assert Path(f"/proc/{container.pid}/cgroup").read_text() == f"0::{str(own).removeprefix(str(CGROUP))}\n"
+    assert cgroup_of(container.pid) == str(own).removeprefix(str(CGROUP))
     assert own.stat().st_uid == UID
     container.exec("--detach", "--pid-file", container.bundle / "exec.pid", "/bin/sleep", "1000")
     pids = json.loads(container.runtime.run("ps", "--format", "json", container.id).out)
-    assert sorted(pids) == sorted([container.pid, int((container.bundle / "exec.pid").read_text())])
+    executed = int((container.bundle / "exec.pid").read_text())
+    assert sorted(pids) == sorted([container.pid, executed])
+    os.kill(executed, signal.SIGKILL)
+    os.waitpid(executed, 0)
     container.delete("--force")
     assert not own.exists()
 
@@ -499,7 +511,7 @@ def test_delegated_cgroup_by_path(delegated: User, as_user: NewUserContainer) ->
     path = delegated.cgroup.parent / "named/deep"
     container.linux["cgroupsPath"] = str(path).removeprefix(str(CGROUP))
     container.hold()
-    assert Path(f"/proc/{container.pid}/cgroup").read_text().strip() == f"0::{container.linux['cgroupsPath']}"
+    assert cgroup_of(container.pid) == container.linux["cgroupsPath"]
     container.delete("--force")
     assert not path.exists()
 
@@ -507,7 +519,7 @@ def test_delegated_cgroup_by_path(delegated: User, as_user: NewUserContainer) ->
 @pytest.mark.cgroup
 def test_no_warning_in_a_delegated_cgroup(delegated: User, as_user: NewUserContainer) -> None:
     container = as_user(delegated)
-    container.shell("cat /proc/self/cgroup")
+    container.shell("grep ^0: /proc/self/cgroup")
     result = container.run()
     assert (result.out, result.err) == ("0::/\n", "")
 
@@ -535,7 +547,7 @@ def test_kill_all_in_a_delegated_cgroup(delegated: User, as_user: NewUserContain
     wait_for(lambda: container.output == "ready\n")
     pids = json.loads(container.runtime.run("ps", "--format", "json", container.id).out)
     assert len(pids) == 3
-    container.kill("--all", "KILL")
+    container.runtime.run("kill", "--all", container.id, "KILL")
     container.wait()
     leaks.reap_children()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
@@ -786,7 +798,9 @@ def test_plan_and_validate(rootless: Container) -> None:
     """They need no privileges, and `plan` shows what a user's `create` does: the sources are opened from inside."""
     rootless.write_config()
     plan = rootless.runtime.run("plan", rootless.bundle).out
-    assert "user" in plan.splitlines()[0] or "user" in plan
+    lines = plan.splitlines()
+    entered = next(index for index, line in enumerate(lines) if "map the user namespace's ids" in line)
+    assert f"open {rootless.rootfs} as tree" in lines[entered + 1]
     assert rootless.runtime.run("validate", rootless.bundle).rc == 0
 
 
@@ -807,6 +821,7 @@ def test_exec_with_one_id(rootless: Container) -> None:
 
 
 @pytest.mark.common
+@pytest.mark.known_bad("runc", "1.1 sets no groups for a user")
 def test_exec_with_ranges(ranged: Container) -> None:
     ranged.hold()
     facts = ranged.exec_facts("--user", "1000:5", "--additional-gids", "7")
@@ -817,8 +832,8 @@ def test_exec_with_ranges(ranged: Container) -> None:
 
 def test_exec_cannot_set_groups(rootless: Container) -> None:
     rootless.hold()
-    result = rootless.exec("--additional-gids", "7", "/probe", check=False)
-    assert result.rc == 255 or result.rc == 1
+    result = rootless.exec("--additional-gids", "0", "/probe", check=False)
+    assert result.rc == 255
     assert "cannot set any additional groups in a rootless container" in result.error
 
 

@@ -134,7 +134,8 @@ umask wait4 write writev sched_getaffinity epoll_create1 epoll_ctl epoll_pwait e
 def test_call_newer_than_the_profile_gets_enosys(container: Container) -> None:
     """So that a C library falls back: the default errno would tell it that the call is there and forbidden."""
     names = {"names": ALLOWED.split(), "action": "SCMP_ACT_ALLOW"}
-    set_profile(container, names, default="SCMP_ACT_ERRNO", defaultErrnoRet=EPERM)
+    extra = {"defaultErrnoRet": EPERM, "architectures": ["SCMP_ARCH_X86_64"]}
+    set_profile(container, names, default="SCMP_ACT_ERRNO", **extra)
     assert call(container, "newer")["errno"] == ENOSYS
     assert call(container, "sync")["errno"] == EPERM
 
@@ -155,14 +156,10 @@ def test_profile_that_denies_getcwd(container: Container) -> None:
 
 
 @pytest.mark.common
-@pytest.mark.parametrize("flags", [[], ["SECCOMP_FILTER_FLAG_LOG"], ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]])
-def test_flags(container: Container, flags: list[str]) -> None:
-    set_profile(container, rule("getpgid", "SCMP_ACT_ERRNO", errnoRet=99), flags=flags)
-    assert call(container, "getpgid", 0)["errno"] == 99
-
-
-def test_flag_tsync(container: Container) -> None:
-    set_profile(container, rule("getpgid", "SCMP_ACT_ERRNO", errnoRet=99), flags=["SECCOMP_FILTER_FLAG_TSYNC"])
+@pytest.mark.known_bad("runc", "1.1 takes no flags")
+@pytest.mark.parametrize("flag", ["LOG", "SPEC_ALLOW", "TSYNC"])
+def test_flags(container: Container, flag: str) -> None:
+    set_profile(container, rule("getpgid", "SCMP_ACT_ERRNO", errnoRet=99), flags=[f"SECCOMP_FILTER_FLAG_{flag}"])
     assert call(container, "getpgid", 0)["errno"] == 99
 
 

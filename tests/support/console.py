@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,15 +90,3 @@ class Console:
             return os.read(self.fd, 65536).decode(errors="replace")
         except OSError:  # EIO: nobody has the other end open
             return ""
-
-
-@contextlib.contextmanager
-def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe whose ends are closed at the end, if the user didn't."""
-    ends = os.pipe()
-    try:
-        yield ends
-    finally:
-        for end in ends:
-            with contextlib.suppress(OSError):
-                os.close(end)

@@ -14,10 +14,11 @@ import pytest
 
 from ocirt import cli
 from ocirt.cli import Context, commit, execute, version_text
-from ocirt.cli.context import _cgroup_manager, _root, _rootless
+from ocirt.cli.context import _cgroup_manager, _default_root, _rootless, make_context
 from ocirt.cli.flags import Args, Command
 from ocirt.cli.table import COMMANDS, GLOBAL_FLAGS
 from ocirt.errors import SpecError, UsageError
+from ocirt.log import Logger
 from ocirt.output import OutputClosedError
 
 
@@ -204,25 +205,27 @@ def options(*words: str) -> Args:
 
 
 @pytest.mark.parametrize(
-    ("given", "environ", "euid", "expected"),
+    ("environ", "euid", "expected"),
     [
-        ("", {}, 0, ("/run/ocirt", False, False)),
-        ("", {"XDG_RUNTIME_DIR": "/run/user/0"}, 0, ("/run/ocirt", False, False)),
-        ("", {"XDG_RUNTIME_DIR": "/run/user/7"}, 7, ("/run/user/7/ocirt", False, True)),
-        ("", {"XDG_RUNTIME_DIR": "/run/user/7/"}, 7, ("/run/user/7/ocirt", False, True)),
-        ("", {"XDG_RUNTIME_DIR": ""}, 7, ("/run/ocirt", False, False)),
-        ("", {"XDG_RUNTIME_DIR": "relative"}, 7, ("/run/ocirt", False, False)),
-        ("", {}, 7, ("/run/ocirt", False, False)),
-        ("root=/x/../y/", {"XDG_RUNTIME_DIR": "/run/user/7"}, 7, ("/y", True, False)),
+        ({}, 0, ("/run/ocirt", False)),
+        ({"XDG_RUNTIME_DIR": "/run/user/0"}, 0, ("/run/ocirt", False)),
+        ({"XDG_RUNTIME_DIR": "/run/user/7"}, 7, ("/run/user/7/ocirt", True)),
+        ({"XDG_RUNTIME_DIR": "/run/user/7/"}, 7, ("/run/user/7/ocirt", True)),
+        ({"XDG_RUNTIME_DIR": ""}, 7, ("/run/ocirt", False)),
+        ({"XDG_RUNTIME_DIR": "relative"}, 7, ("/run/ocirt", False)),
+        ({}, 7, ("/run/ocirt", False)),
     ],
 )
-def test_root(given: str, environ: dict[str, str], euid: int, expected: tuple[str, bool, bool]) -> None:
-    assert _root(options(given) if given else options(), environ, euid) == expected
+def test_default_root(environ: dict[str, str], euid: int, expected: tuple[str, bool]) -> None:
+    assert _default_root(environ, euid) == expected
 
 
-def test_relative_root_is_the_caller_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_root_is_the_caller_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _root(options("root=r"), {}, 0) == (f"{tmp_path}/r", True, False)
+    for given, expected in (("root=r", f"{tmp_path}/r"), ("root=/x/../y/", "/y")):
+        context = make_context(options(given), Logger())
+        assert (context.root, context.root_given, context.root_sticky) == (expected, True, False)
+        assert context.seccomp_cache.endswith("/ocirt.seccomp")
 
 
 def test_cgroup_managers() -> None:
