@@ -10,6 +10,7 @@
 #include "init.h"
 
 /* execvp(3) of musl, where the environment has no PATH */
+#define PASSWD_MAX_BYTES (16u << 20)
 #define DEFAULT_SEARCH_PATH "/usr/local/bin:/bin:/usr/bin"
 
 int hold_root(struct context *ctx) {
@@ -84,17 +85,18 @@ static bool take_home(struct context *ctx, uint32_t uid, char *text) {
     return true;
 }
 
-/* Line by line, whatever the size of the file; a line that is too long for the buffer is nobody's. */
+/* Line by line, up to a size that no honest file has; a line that is too long for the buffer is nobody's. */
 static void search_passwd(struct context *ctx, int fd, uint32_t uid) {
     char buffer[8192];
     size_t used = 0;
     bool skipping = false;
-    for (;;) {
+    for (size_t total = 0; total < PASSWD_MAX_BYTES;) {
         ssize_t got = read(fd, buffer + used, sizeof buffer - 1 - used);
         if (got < 0 && errno == EINTR)
             continue;
         bool at_end = got <= 0;
         used += at_end ? 0 : (size_t)got;
+        total += at_end ? 0 : (size_t)got;
         char *start = buffer, *end = buffer + used;
         for (char *stop; start < end; start = stop + 1) {
             stop = memchr(start, '\n', (size_t)(end - start));

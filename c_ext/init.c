@@ -127,11 +127,13 @@ int main(int argc, char **argv) {
     prctl(PR_SET_NAME, "ocirt-init", 0, 0, 0);
     reset_signals();
     load(ctx, fd + 1);
-    if (!(ctx->plan->flags & PLAN_MAPS) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-        report_failure(ctx, errno);
 
     const struct op_head *last = NULL;
     execute_until(ctx, &last, 0, ctx->plan->host_op_count);
+    /* Before any namespace is joined, and not earlier: our files in /proc become root's with it, and an unprivileged
+     * user could not write oom_score_adj in the host section any more. */
+    if (!(ctx->plan->flags & PLAN_MAPS) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+        report_failure(ctx, errno);
     int pidfd = -1, error = join_namespaces(ctx);
     int pid = error ? error : clone_container(ctx, &pidfd);
     if (pid < 0)

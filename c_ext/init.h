@@ -6,7 +6,6 @@
 #ifndef OCIRT_INIT_H
 #define OCIRT_INIT_H
 
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -33,7 +32,7 @@ struct context {
     int file_mask; /* the first of each kind, of which the others are copies; -1: none yet */
     int directory_mask;
     int slots[PLAN_MAX_SLOTS];
-    uint32_t op; /* index of the operation under way, UINT32_MAX outside of any */
+    uint32_t op;  /* index of the operation under way, UINT32_MAX outside of any */
     mode_t umask; /* for the user's program and for hooks; init itself works with 0 */
     bool cwd_entered;
     bool plain; /* the detail says it all: report no errno */
@@ -69,9 +68,10 @@ struct bytes {
 };
 _Noreturn void plan_invalid(const char *what);
 int plan_load(struct context *ctx, const void *image, size_t bytes);
-const struct op_head *plan_next(const struct context *ctx, const struct op_head *op); /* NULL: the first; no check of the count */
-const char *plan_string(const struct context *ctx, str_t offset);                    /* NULL: absent */
-const char *plan_text(const struct context *ctx, str_t offset);                      /* never NULL */
+const struct op_head *plan_next(const struct context *ctx,
+                                const struct op_head *op);        /* NULL: the first; no check of the count */
+const char *plan_string(const struct context *ctx, str_t offset); /* NULL: absent */
+const char *plan_text(const struct context *ctx, str_t offset);   /* never NULL */
 struct strings plan_strings(const struct context *ctx, strv_t offset);
 const char *strings_at(const struct strings *strings, uint32_t i);
 struct bytes plan_bytes(const struct context *ctx, blob_t offset);
@@ -79,7 +79,7 @@ const uint32_t *plan_numbers(const struct context *ctx, u32v_t offset, uint32_t 
 
 /* report.c: details of failures. All return the negative errno given (or that of errno), for `return failed(...)`. */
 void set_detail(struct context *ctx, const char *const parts[], size_t count);
-#define DETAIL(ctx, ...) \
+#define DETAIL(ctx, ...)                                                                                               \
     set_detail((ctx), (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 /* failed(ctx, "openat2", path): -errno, with the detail "openat2 PATH" */
 int failed(struct context *ctx, const char *syscall, const char *object);
@@ -90,12 +90,12 @@ int failed_with(struct context *ctx, int error, const char *syscall, const char 
 const char *format_number(char buffer[static 24], long long number);
 
 /* protocol.c */
-int send_message(int socket, const struct message *message, int fd);   /* fd -1: none. 0 or -errno */
-_Noreturn void report_failure(struct context *ctx, int error);        /* to the runtime or the result FIFO; exits */
-int sync_with_runtime(struct context *ctx, uint32_t kind, int fd);     /* asks and waits for GO; exits at end of file */
-void await_go(struct context *ctx);                                    /* the second half of it */
-int set_slot(struct context *ctx, slot_t slot, int fd);                /* closes what was there */
-int slot_fd(const struct context *ctx, slot_t slot);                   /* -1: empty */
+int send_message(int socket, const struct message *message, int fd); /* fd -1: none. 0 or -errno */
+_Noreturn void report_failure(struct context *ctx, int error);       /* to the runtime or the result FIFO; exits */
+int sync_with_runtime(struct context *ctx, uint32_t kind, int fd);   /* asks and waits for GO; exits at end of file */
+void await_go(struct context *ctx);                                  /* the second half of it */
+int set_slot(struct context *ctx, slot_t slot, int fd);              /* closes what was there */
+int slot_fd(const struct context *ctx, slot_t slot);                 /* -1: empty */
 
 /* ns.c */
 int join_namespaces(struct context *ctx);
@@ -107,11 +107,13 @@ int assume_ids(struct context *ctx);                  /* and then the ids that r
 enum make { MAKE_NOTHING, MAKE_DIRECTORY, MAKE_FILE };
 /* Open a path below the root with O_PATH or the flags given; symlinks are resolved inside, magic links refused. */
 int root_open(struct context *ctx, const char *path, uint64_t flags);
-/* Likewise, making what is missing: parents as directories (0755), the last component as asked. Returns an O_PATH fd. */
+/* Likewise, making what is missing: parents as directories (0755), the last component as asked. Returns an O_PATH fd.
+ */
 int root_make(struct context *ctx, const char *path, enum make what, uint64_t flags);
 /* Open the directory that holds the last component (made where missing), and point *leaf at that component. */
 int root_parent(struct context *ctx, const char *path, char buffer[static PATH_MAX], const char **leaf);
-int open_beneath(int dir_fd, const char *path, uint64_t flags, uint64_t resolve); /* openat2 with EAGAIN retries; fd or -errno */
+int open_beneath(int dir_fd, const char *path, uint64_t flags,
+                 uint64_t resolve); /* openat2 with EAGAIN retries; fd or -errno */
 
 /* cred.c: the owner of an open file, where that can be changed and is not the null device */
 int give_to_user(struct context *ctx, int fd, uint32_t uid);

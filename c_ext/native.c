@@ -32,10 +32,7 @@ extern const char ocirt_init_begin[], ocirt_init_end[];
 static inline __attribute__((always_inline)) long clone3_inline(const struct clone_args *args) {
 #if defined(__x86_64__)
     long result;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(SYS_clone3), "D"(args), "S"(sizeof *args)
-                     : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : "=a"(result) : "a"(SYS_clone3), "D"(args), "S"(sizeof *args) : "rcx", "r11", "memory");
     return result;
 #elif defined(__aarch64__)
     register long x8 __asm__("x8") = SYS_clone3;
@@ -51,7 +48,8 @@ static inline __attribute__((always_inline)) long clone3_inline(const struct clo
 /* Everything is marked close-on-exec first; then the sources are duplicated out of the way, since one may have the
  * number that another one is to get, and from there to their places. */
 static int prepare_child(const struct spawn *request) {
-    int count = request->fd_count, above = request->first_fd + count, keep = request->keep_below > 3 ? request->keep_below : 3;
+    int count = request->fd_count, above = request->first_fd + count,
+        keep = request->keep_below > 3 ? request->keep_below : 3;
     int moved[SPAWN_MAX_FDS + 3];
     if (count > SPAWN_MAX_FDS)
         return -EMFILE;

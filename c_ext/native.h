@@ -9,19 +9,19 @@
 
 /* A program to start with vfork semantics: the caller's page tables are not copied. */
 struct spawn {
-    int exe_fd;             /* executed with execveat(2); -1: path is */
+    int exe_fd; /* executed with execveat(2); -1: path is */
     const char *path;
     char *const *argv;
     char *const *envp;
-    int stdio[3];           /* become 0, 1 and 2; -1: as the caller's */
-    const int *fds;         /* become first_fd, first_fd + 1, ... */
+    int stdio[3];   /* become 0, 1 and 2; -1: as the caller's */
+    const int *fds; /* become first_fd, first_fd + 1, ... */
     int fd_count;
     int first_fd;
-    int keep_below;         /* descriptors from 3 below this are left open, all other ones are closed */
-    int cgroup_fd;          /* CLONE_INTO_CGROUP; -1: the caller's cgroup */
-    int cwd_fd;             /* -1: the caller's */
-    int death_signal;       /* PR_SET_PDEATHSIG; 0: none */
-    int new_session;        /* bool */
+    int keep_below;   /* descriptors from 3 below this are left open, all other ones are closed */
+    int cgroup_fd;    /* CLONE_INTO_CGROUP; -1: the caller's cgroup */
+    int cwd_fd;       /* -1: the caller's */
+    int death_signal; /* PR_SET_PDEATHSIG; 0: none */
+    int new_session;  /* bool */
 };
 int ocirt_spawn(const struct spawn *request, int *pidfd); /* the pid; an execve that failed is this call's error */
 

@@ -53,23 +53,23 @@ struct plan_header {
     uint32_t host_op_count; /* the first ops are the host section: executed before the namespaces are entered */
     uint32_t op_bytes;
     uint32_t data_bytes;
-    uint32_t flags;        /* enum plan_flag */
-    uint64_t clone_flags;  /* CLONE_NEW* of the namespaces to create */
-    uint64_t pidfd_flags;  /* CLONE_NEW* of the namespaces to join through pidfd_slot (exec) */
-    uint32_t pidfd_slot;   /* NO_SLOT: none */
-    uint32_t join_count;   /* of joins[] */
-    uint32_t slot_count;   /* slots [0, filled_slots) arrive with the spawn, the others are filled by operations */
+    uint32_t flags;       /* enum plan_flag */
+    uint64_t clone_flags; /* CLONE_NEW* of the namespaces to create */
+    uint64_t pidfd_flags; /* CLONE_NEW* of the namespaces to join through pidfd_slot (exec) */
+    uint32_t pidfd_slot;  /* NO_SLOT: none */
+    uint32_t join_count;  /* of joins[] */
+    uint32_t slot_count;  /* slots [0, filled_slots) arrive with the spawn, the others are filled by operations */
     uint32_t filled_slots;
     uint32_t user_root_uid; /* the ids to assume in a new or joined user namespace */
     uint32_t user_root_gid;
-    uint32_t preserve_fds; /* descriptors 3 .. 2 + preserve_fds go to the user's program */
+    uint32_t preserve_fds;   /* descriptors 3 .. 2 + preserve_fds go to the user's program */
     uint32_t entry_op_count; /* the next ops are the entry section: inside, with the ids that the runtime has outside */
     struct plan_join joins[PLAN_MAX_JOINS];
 };
 
 struct op_head {
     uint16_t opcode;
-    uint16_t bytes;        /* of the whole record */
+    uint16_t bytes;                         /* of the whole record */
     uint16_t tolerated[PLAN_MAX_TOLERATED]; /* errnos with which the operation counts as done; 0: none */
 };
 
@@ -107,7 +107,9 @@ struct op_set_propagation {
     uint32_t recursive;   /* bool */
 };
 
-enum attach_root_flag { ROOT_STACK_ON_SLASH = 1 /* where path cannot be reached: over "/" of the new mount namespace */ };
+enum attach_root_flag {
+    ROOT_STACK_ON_SLASH = 1 /* where path cannot be reached: over "/" of the new mount namespace */
+};
 /* Mount the root file system's tree over its own path and hold it: every later path is resolved below it. */
 struct op_attach_root {
     struct op_head head;
@@ -199,8 +201,8 @@ struct op_make_symlink {
 };
 
 enum pivot_kind {
-    PIVOT_ROOT = 0, /* pivot_root(2) */
-    PIVOT_MOVE = 1, /* --no-pivot: move the mount over "/" and chroot, for a root on the initial ramfs */
+    PIVOT_ROOT = 0,  /* pivot_root(2) */
+    PIVOT_MOVE = 1,  /* --no-pivot: move the mount over "/" and chroot, for a root on the initial ramfs */
     PIVOT_CHROOT = 2 /* no mount namespace: chroot alone */
 };
 /* Make the held root the process's "/" and detach what was there. */
@@ -210,7 +212,8 @@ struct op_pivot {
     uint32_t reserved;
 };
 
-/* Cover a path so that it cannot be read: a verified /dev/null over a file, an empty read-only tmpfs over a directory. */
+/* Cover a path so that it cannot be read: a verified /dev/null over a file, an empty read-only tmpfs over a directory.
+ */
 struct op_mask_path {
     struct op_head head;
     str_t path;
@@ -291,8 +294,8 @@ struct op_set_scheduler {
     int32_t nice;
     uint32_t priority;
     uint32_t reserved;
-    uint64_t flags;         /* SCHED_FLAG_* */
-    uint64_t runtime_nsec;  /* SCHED_DEADLINE */
+    uint64_t flags;        /* SCHED_FLAG_* */
+    uint64_t runtime_nsec; /* SCHED_DEADLINE */
     uint64_t deadline_nsec;
     uint64_t period_nsec;
 };
@@ -397,7 +400,8 @@ struct op_find_home {
 };
 
 enum console_flag { CONSOLE_BIND = 1 /* on /dev/console */ };
-/* Open a terminal of the container's devpts, make it stdio and the controlling one, send its other end (SYNC_CONSOLE). */
+/* Open a terminal of the container's devpts, make it stdio and the controlling one, send its other end (SYNC_CONSOLE).
+ */
 struct op_open_console {
     struct op_head head;
     uint16_t rows; /* 0 and 0: as the kernel has it */
@@ -432,7 +436,8 @@ struct op_resolve_executable {
     str_t search_path; /* PATH of the container; absent: the default of execvp */
 };
 
-/* Close every descriptor but stdio, the preserved ones, the runtime's socket and the FIFOs in the slots (or NO_SLOT). */
+/* Close every descriptor but stdio, the preserved ones, the runtime's socket and the FIFOs in the slots (or NO_SLOT).
+ */
 struct op_close_descriptors {
     struct op_head head;
     slot_t start;
@@ -447,7 +452,7 @@ enum sync_kind {
     SYNC_RUNTIME_HOOKS = 4, /* run the prestart and createRuntime hooks */
     SYNC_CONSOLE = 5,       /* fd: the terminal's other end */
     SYNC_SECCOMP_FD = 6,    /* fd: the seccomp listener, for the agent */
-    SYNC_READY = 7          /* everything is done but to wait for start: save the state; after the answer init survives us */
+    SYNC_READY = 7 /* everything is done but to wait for start: save the state; after the answer init survives us */
 };
 /* Ask the runtime for something and wait for its answer. */
 struct op_sync {
@@ -531,9 +536,11 @@ enum opcode { OP_NONE = 0, PLAN_OPS(PLAN_OPCODE) OP_COUNT };
 /* ---- messages, one datagram each, over the socket pair of the runtime and init ---- */
 
 enum message_kind {
-    MESSAGE_CLONED = 1,  /* init -> runtime: value = pid of the container's init in the runtime's pid namespace; fd: pidfd */
-    MESSAGE_SYNC = 2,    /* init -> runtime: value = enum sync_kind */
-    MESSAGE_FAILED = 3,  /* init -> runtime, or into the result FIFO: op, error, detail; value: op counted from the end */
+    MESSAGE_CLONED =
+        1, /* init -> runtime: value = pid of the container's init in the runtime's pid namespace; fd: pidfd */
+    MESSAGE_SYNC = 2, /* init -> runtime: value = enum sync_kind */
+    MESSAGE_FAILED =
+        3, /* init -> runtime, or into the result FIFO: op, error, detail; value: op counted from the end */
     MESSAGE_EXECUTE = 4, /* init -> runtime, or into the result FIFO: execve(2) comes next */
     MESSAGE_GO = 5       /* runtime -> init: the answer to MESSAGE_SYNC */
 };

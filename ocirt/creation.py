@@ -27,9 +27,10 @@ from ocirt.compile import compile_create
 from ocirt.compile.request import Compiled, CreateRequest
 from ocirt.destroy import destroy
 from ocirt.driver import Handler, Session
-from ocirt.errors import HostError, OcirtError, SpecError
+from ocirt.errors import HostError, OcirtError, PlanError, SpecError
 from ocirt.host import Host, probe_host
 from ocirt.needs import open_needs, probe_joined_user
+from ocirt.ops import RunHook
 from ocirt.pidfile import write_pid_file
 from ocirt.record import Record, Status, check_id, created_now, probe_process
 from ocirt.seccomp_profile import container_filter
@@ -87,8 +88,8 @@ def prepare(context: Context, container_id: str, options: Options) -> Prepared:
     spec, config = load_config(options.bundle)
     host = probe_host(spec, bundle=options.bundle, rootless=context.rootless)
     linux = spec.linux or Linux()
-    manager = cgroup_manager(context.cgroup_manager, host.cgroup)
     optional = may_do_without_cgroup(linux, rootless=host.rootless)
+    manager = cgroup_manager(context.cgroup_manager, host.cgroup, optional=optional)
     cgroup = manager.prepare(linux.cgroups_path, container_id, optional=optional)
     seccomp = container_filter(spec, context.seccomp_cache)
     request = CreateRequest(
@@ -176,7 +177,8 @@ class Creation:
         session = Session.start(self.prepared.compiled.plan, slots, cgroup_fd)
         try:
             session.serve(self._handlers(), self._cloned)
-        except BaseException:
+        except BaseException as error:
+            self.hooks_begun |= isinstance(error, PlanError) and isinstance(error.op, RunHook)
             self._rollback.close()
             session.end()
             session.close()

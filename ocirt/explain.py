@@ -41,6 +41,9 @@ def plan_error(plan: Plan, message: Message) -> OcirtError:
 def op_error(op: ops.Op, message: Message) -> PlanError:
     """The error for an operation that failed as the message says."""
     hint = _HINTS.get((type(op), message.error)) or _HINTS.get((None, message.error), "")
+    if "too revealing" in message.detail:
+        # mount_too_revealing() of the kernel's fs/namespace.c
+        hint = "in the runtime's own /proc or /sys something is covered, and would not be in a new one"
     return PlanError(op, message.error, message.detail, wording=_wording(op, message), hint=hint)
 
 

@@ -73,13 +73,14 @@ class Host:
 
     @property
     def rootless(self) -> bool:
-        """Whether it runs for an unprivileged user of the machine, be it as root of that user's namespace.
+        """Whether it runs without the machine's privileges: for a user, be it as root of that user's namespace, or for
+        a root who was left none, as in a container.
 
         `rootless_given` is the caller's own word for it (--rootless).
         """
         if self.rootless_given is not None:
             return self.rootless_given
-        return self.euid != 0 or self.in_user_namespace
+        return self.euid != 0 or self.in_user_namespace or not self.has("CAP_SYS_ADMIN")
 
 
 def probe_host(

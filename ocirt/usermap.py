@@ -6,6 +6,7 @@ setgroups(2) denied first (CVE-2014-8989); more takes newuidmap(1) and newgidmap
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class UserMapping:
     helpers: bool = False
 
 
-def _write(path: str, text: str, pointer: str, hint: str = "") -> None:
+def _write(path: str, text: str, pointer: str) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -45,6 +46,9 @@ def _write(path: str, text: str, pointer: str, hint: str = "") -> None:
         finally:
             os.close(fd)
     except OSError as error:
+        # user_namespaces(7); CAP_SETFCAP since Linux 5.12
+        hint = "the ids must be mapped in the runtime's own user namespace, and to map 0 of it takes CAP_SETFCAP"
+        hint = hint if error.errno == errno.EPERM else ""
         raise HostError(f"write {text.strip()!r} to", path, error.errno or 0, pointer=pointer, hint=hint) from error
 
 

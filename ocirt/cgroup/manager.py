@@ -92,12 +92,14 @@ class CgroupManager(Protocol):
         """
 
 
-def cgroup_manager(name: str, host: CgroupHost | None) -> CgroupManager:
-    """The manager of a name, as given with --cgroup-manager or recorded in the state."""
+def cgroup_manager(name: str, host: CgroupHost | None, *, optional: bool = False) -> CgroupManager:
+    """The manager of a name, as given with --cgroup-manager or recorded in the state. `optional`: as for prepare."""
     if name == "disabled":
         return DisabledManager()
     if name != "cgroupfs":
         raise UsageError(f'unknown cgroup manager "{name}" (there are cgroupfs and disabled)')
+    if host is None and optional:
+        return DisabledManager(f"{_NONE}: cgroup v2 is not mounted here")
     if host is None:
         raise StateError(f"{POINTER}: cgroup v2 is not mounted on this host", code="cgroup.missing")
     return CgroupfsManager(host)
@@ -108,11 +110,14 @@ class DisabledManager:
 
     name = "disabled"
 
+    def __init__(self, *warnings: str) -> None:
+        self._warnings = warnings
+
     def prepare(self, cgroups_path: str | None, container_id: str, *, optional: bool = False) -> CgroupRecord:  # noqa: ARG002
         return CgroupRecord(self.name, None)
 
     def create(self, record: CgroupRecord, *, owner_uid: int | None = None, optional: bool = False) -> CreatedCgroup:  # noqa: ARG002
-        return CreatedCgroup(record, None)
+        return CreatedCgroup(record, None, self._warnings)
 
     def open(self, record: CgroupRecord) -> Cgroup | None:  # noqa: ARG002
         return None

@@ -96,7 +96,7 @@ def _process(args: Args, model: Process | None) -> Process:
 def _user(args: Args, user: User) -> User:
     groups = tuple(parse_id(text, "--additional-gids") for text in args.texts("additional-gids"))
     user = replace(user, additional_gids=(*user.additional_gids, *groups))
-    if not args.text("user"):
+    if not args.given("user"):
         return user
     uid, colon, gid = args.text("user").partition(":")
     return replace(user, uid=parse_id(uid, "--user"), gid=parse_id(gid, "--user") if colon else user.gid)

@@ -152,7 +152,9 @@ def test_nothing_is_looked_up_to_change_an_owner(init: InitRunner, tmp_path: Pat
     fd = os.open(path, os.O_PATH)
     forbidden = failing(chown=errno.EIO)
     try:
-        outcome = init.run(ops.SetNoNewPrivileges(""), forbidden, ops.ChownStdio(USER_POINTER, 1234), stdin=fd, stdout=fd)
+        outcome = init.run(
+            ops.SetNoNewPrivileges(""), forbidden, ops.ChownStdio(USER_POINTER, 1234), stdin=fd, stdout=fd
+        )
     finally:
         os.close(fd)
     assert outcome.failure is None

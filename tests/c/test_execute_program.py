@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -283,7 +282,9 @@ def test_signals_end_a_created_container(
 
 
 def test_program_starts_with_default_signals(init: InitRunner) -> None:
-    outcome = init.run(resolve("cat"), execute("cat", "/proc/self/status"), clone_flags=k.CLONE_NEWUSER | k.CLONE_NEWPID)
+    outcome = init.run(
+        resolve("cat"), execute("cat", "/proc/self/status"), clone_flags=k.CLONE_NEWUSER | k.CLONE_NEWPID
+    )
     assert {int(status_field(outcome, name), 16) for name in ("SigBlk", "SigIgn", "SigCgt")} == {0}
 
 

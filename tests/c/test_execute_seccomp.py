@@ -129,7 +129,7 @@ def test_listener(init: InitRunner, agent: Agent, flags: int) -> None:
 def test_listener_arrives_although_sending_is_filtered(init: InitRunner, agent: Agent, action: int) -> None:
     """init's own sendmsg(2) would wait for the agent that is to get the listener, or fail."""
     names = ("sendmsg", "sendto", "getpid", "prctl", "clone3", "pipe2")
-    profile = load(listener=True, **{name: action for name in names})
+    profile = load(listener=True, **dict.fromkeys(names, action))
     outcome = supervised(init, agent, profile, *shell("echo done"))
     assert outcome.text() == "done\n"
 
@@ -141,6 +141,7 @@ def test_reading_closing_and_reaping_may_be_supervised(init: InitRunner, agent: 
     assert {number("read"), number("close"), number("wait4")} <= set(agent.seen)
 
 
+@pytest.mark.root
 def test_nothing_is_left_of_the_helper(init: InitRunner, agent: Agent) -> None:
     ready = ops.Sync("", lib.SYNC_READY)
     with init.start(NO_NEW_PRIVILEGES, load(listener=True, uname=RET_NOTIFY), ready) as running:

@@ -34,6 +34,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def dies(pid: int) -> bool:
+    """Whether the process ends soon: a signal takes its time."""
+    deadline = time.monotonic() + 5
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not is_alive(pid)
+
+
 def read_pid(path: Path) -> int:
     return int(path.read_text())
 
@@ -84,7 +92,9 @@ def test_without_arguments_it_gets_its_path(init: InitRunner, tmp_path: Path) ->
 
 
 def test_environment_is_its_own(init: InitRunner, tmp_path: Path) -> None:
-    exact = ops.RunHook(POINTER, "/bin/cp", ("cp", "/proc/self/environ", str(tmp_path / "raw")), ("A=1", "A=2"), HEAD, TAIL)
+    exact = ops.RunHook(
+        POINTER, "/bin/cp", ("cp", "/proc/self/environ", str(tmp_path / "raw")), ("A=1", "A=2"), HEAD, TAIL
+    )
     assert init.run(exact).failure is None
     assert (tmp_path / "raw").read_bytes() == b"A=1\0A=2\0"
 
@@ -95,7 +105,9 @@ def test_umask_is_the_programs(init: InitRunner, tmp_path: Path) -> None:
 
 
 def test_it_leads_a_session_of_its_own(init: InitRunner, tmp_path: Path) -> None:
-    assert init.run(hook(f"cut -d ' ' -f 5,6 /proc/$$/stat > {tmp_path}/ids; echo $$ >> {tmp_path}/ids")).failure is None
+    assert (
+        init.run(hook(f"cut -d ' ' -f 5,6 /proc/$$/stat > {tmp_path}/ids; echo $$ >> {tmp_path}/ids")).failure is None
+    )
     group, session, pid = (tmp_path / "ids").read_text().split()
     assert group == session == pid
 
@@ -128,7 +140,7 @@ def test_preserved_descriptors_without_close_range(init: InitRunner, tmp_path: P
 
 def test_seccomp_profile_that_is_older_than_some_calls(init: InitRunner, tmp_path: Path) -> None:
     """startContainer hooks run below the container's filter, which may know nothing of what is new."""
-    old = {name: errno.ENOSYS for name in ("clone3", "pidfd_open", "close_range", "memfd_create", "waitid", "openat2")}
+    old = dict.fromkeys(("clone3", "pidfd_open", "close_range", "memfd_create", "waitid", "openat2"), errno.ENOSYS)
     assert init.run(ops.SetNoNewPrivileges(""), failing(**old), hook(f"cat > {tmp_path}/state")).failure is None
     assert (tmp_path / "state").read_text().endswith(TAIL)
 
@@ -187,7 +199,7 @@ def test_timeout_kills_the_whole_group(init: InitRunner, tmp_path: Path) -> None
     begin = time.monotonic()
     assert failed(init.run(hook(script, timeout_sec=1))) == "timed out after 1 s"
     assert time.monotonic() - begin < 1.6
-    assert not is_alive(read_pid(tmp_path / "pid"))
+    assert dies(read_pid(tmp_path / "pid"))
 
 
 def test_in_time(init: InitRunner) -> None:
@@ -219,10 +231,7 @@ def test_runtime_that_is_gone_takes_the_hook_along(init: InitRunner, tmp_path: P
             time.sleep(0.01)
         running.socket.close()
         assert running.wait() == 1
-        deadline = time.monotonic() + 5
-        while is_alive(read_pid(tmp_path / "pid")) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not is_alive(read_pid(tmp_path / "pid"))
+        assert dies(read_pid(tmp_path / "pid"))
 
 
 def test_hook_dies_with_init(init: InitRunner, tmp_path: Path) -> None:
@@ -232,10 +241,7 @@ def test_hook_dies_with_init(init: InitRunner, tmp_path: Path) -> None:
         hook_pid = read_pid(tmp_path / "pid")
         os.kill(int(Path(f"/proc/{hook_pid}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
         running.serve()
-        deadline = time.monotonic() + 5
-        while is_alive(hook_pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not is_alive(hook_pid)
+        assert dies(hook_pid)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,9 @@ def test_scheduler_with_a_deadline(init: InitRunner) -> None:
         deadline_nsec=50_000_000,
         period_nsec=100_000_000,
     )
-    outcome = init.run(deadline, ops.ResolveExecutable("", "cat", "/bin"), ops.Execute("", ("cat", "/proc/self/stat"), ()))
+    outcome = init.run(
+        deadline, ops.ResolveExecutable("", "cat", "/bin"), ops.Execute("", ("cat", "/proc/self/stat"), ())
+    )
     assert outcome.text().rpartition(")")[2].split()[38] == "6"
 
 

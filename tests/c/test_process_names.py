@@ -53,6 +53,7 @@ def test_oom_score_out_of_range(init: InitRunner) -> None:
     assert (outcome.error, outcome.detail) == (errno.EINVAL, "write /proc/thread-self/oom_score_adj")
 
 
+@pytest.mark.root
 def test_what_the_container_mounts_on_proc_is_not_written_to(init: InitRunner, tmp_path: Path) -> None:
     """CVE-2019-16884: a fake /proc swallows the write."""
     plan = (

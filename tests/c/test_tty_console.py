@@ -6,9 +6,7 @@ import array
 import errno
 import fcntl
 import os
-import stat
 import termios
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +47,8 @@ class Terminal:
             while chunk := os.read(self.fd, 4096):
                 data += chunk
         except OSError as error:
-            assert error.errno == errno.EIO, error  # the other end is closed
+            if error.errno != errno.EIO:  # which means that the other end is closed
+                raise
         os.close(self.fd)
         return data.decode()
 

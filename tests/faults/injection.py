@@ -148,7 +148,9 @@ class Server:
         calls: list[Call] = []
         for process, numbers in enumerate(answer.pop("calls")):
             for i, number in enumerate(numbers, 1):
-                calls.append(Call(process, i, syscall_names().get(number if number >= 0 else -1 - number, "?"), number >= 0))
+                calls.append(
+                    Call(process, i, syscall_names().get(number if number >= 0 else -1 - number, "?"), number >= 0)
+                )
         return Done(**answer, calls=tuple(calls))
 
     def processes(self, *expected: int, patience_seconds: float = 3.0) -> dict[str, str]:

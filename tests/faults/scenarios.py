@@ -106,7 +106,9 @@ class Subject:
     def creating(self) -> tuple[str, ...]:
         """The flags of create and run."""
         flags = ("--bundle", str(self.bundle), "--pid-file", str(self.bundle / "pid"))
-        return (*flags, "--console-socket", str(self.bundle / "console"), self.id) if self.console else (*flags, self.id)
+        return (
+            (*flags, "--console-socket", str(self.bundle / "console"), self.id) if self.console else (*flags, self.id)
+        )
 
     def ocirt(self, *arguments: str) -> Done:
         """A command that is to succeed."""

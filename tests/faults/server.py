@@ -33,13 +33,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Fault(ctypes.Structure):
     """struct fault of tracer.c."""
 
-    _fields_ = [(name, ctypes.c_int32) for name in ("process", "call", "error", "executed")]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_int32) for name in ("process", "call", "error", "executed")]
 
 
 class Outcome(ctypes.Structure):
     """struct outcome of tracer.c."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_int32) for name in ("status", "hung", "fired", "process_count")),
         ("pids", ctypes.c_int32 * MAX_PROCESSES),
         ("counts", ctypes.c_int32 * MAX_PROCESSES),

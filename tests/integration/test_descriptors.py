@@ -124,7 +124,7 @@ def test_exec_pidfd_socket(container: Container) -> None:
     with FdSocket(container.bundle / "pidfd.sock") as listening:
         pid_file = container.bundle / "exec.pid"
         flags = ["--detach", "--pid-file", pid_file, "--pidfd-socket", listening.path]
-        container.exec(*flags, "/bin/sleep", "1000")
+        container.exec(*map(str, flags), "/bin/sleep", "1000")
         info = Path(f"/proc/self/fdinfo/{listening.receive().fds[0]}").read_text()
     assert f"Pid:\t{pid_file.read_text()}\n" in info
 
@@ -172,7 +172,7 @@ def test_log_in_json(container: Container) -> None:
     container.config["process"]["args"] = ["/no/such/program"]
     container.write_config()
     flags = ["--log", log, "--log-format", "json", "create", "--bundle", container.bundle, container.id]
-    result = container.runtime.run(*flags, check=False)
+    result = container.runtime.run(*map(str, flags), check=False)
     assert result.rc == 1
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert entries[-1]["level"] == "error"
@@ -187,7 +187,7 @@ def test_log_is_one_line_for_one_error(container: Container) -> None:
     container.config["process"]["args"] = ["/no/such/program"]
     container.write_config()
     flags = ["--log", log, "--log-format", "json", "create", "--bundle", container.bundle, container.id]
-    container.runtime.run(*flags, check=False)
+    container.runtime.run(*map(str, flags), check=False)
     assert json.loads(log.read_text())["code"]
     assert log.stat().st_mode & 0o777 == 0o644
 

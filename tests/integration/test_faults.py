@@ -60,9 +60,9 @@ def test_create_is_killed(container: Container, own_root: Runtime, moment: int) 
     container.runtime = own_root
     container.write_config()
     words = ["create", "--bundle", container.bundle, container.id]
-    duration = seconds_of(own_root, *words)
+    duration = seconds_of(own_root, *map(str, words))
     container.delete("--force")
-    kill_after(own_root, duration * (moment + 0.5) / MOMENTS, *words)
+    kill_after(own_root, duration * (moment + 0.5) / MOMENTS, *map(str, words))
     assert_clean_after_delete(container)
 
 
@@ -158,17 +158,19 @@ def test_create_ended_by_another_signal(container: Container, number: int) -> No
 
 
 @pytest.fixture
-def small_root(scratch: Path, runtime: Runtime, request: pytest.FixtureRequest) -> Iterator[Runtime]:
-    """The runtime with a state directory on a tmpfs mounted with the options that the test names."""
-    folder = scratch / "small-root"
+def small_root(container: Container, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A state directory on a tmpfs mounted with the flags and options that the test names; the container's."""
+    folder = container.bundle / "small-root"
     folder.mkdir()
     flags, options = request.param
     mount("tmpfs", str(folder), "tmpfs", flags, options)
+    before = container.runtime
+    container.runtime = Runtime(before.name, before.command, folder if flags else folder / "state")
     try:
-        yield Runtime(runtime.name, runtime.command, folder / "state" if not flags else folder)
+        yield container.runtime.root
     finally:
+        container.runtime = before
         umount(str(folder))
-        folder.rmdir()
 
 
 @pytest.mark.common
@@ -178,15 +180,14 @@ def small_root(scratch: Path, runtime: Runtime, request: pytest.FixtureRequest) 
     indirect=True,
     ids=["read-only", "2 inodes", "4 inodes", "6 inodes", "one page"],
 )
-def test_state_directory_that_cannot_be_written(container: Container, small_root: Runtime) -> None:
-    container.runtime = small_root
+def test_state_directory_that_cannot_be_written(container: Container, small_root: Path) -> None:
     result = container.create(check=False)
     assert result.rc != 124
     assert "Traceback" not in result.err
     if result.rc == 0:
         container.delete("--force")
     else:
-        assert not (small_root.root / container.id).exists()
+        assert not (small_root / container.id).exists()
 
 
 @pytest.mark.common

@@ -15,8 +15,8 @@ from tests.integration.conftest import NewContainer
 from tests.support.bundle import bind_entry, mount_entry, use_user_namespace, without_namespace
 from tests.support.facts import CAPABILITY_NAMES
 from tests.support.held import FIRST_ID, Held, held
-from tests.support.runtime import Container, Runtime, wait_for
-from tests.support.unprivileged import FIRST_SUBORDINATE, SUBORDINATES, UID, User, give_bundle, why_no_ranges
+from tests.support.runtime import Container, Runtime
+from tests.support.unprivileged import FIRST_SUBORDINATE, SUBORDINATES, UID, User, give_bundle
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
@@ -30,14 +30,14 @@ def use_one_id(container: Container) -> None:
 
 
 @pytest.fixture
-def inside(runtime: Runtime, scratch: Path) -> Iterator[Callable[[Held, Container], Container]]:
+def inside(runtime: Runtime, scratch: Path) -> Callable[[Held, Container], Container]:
     """Makes the runtime of a container one that root of a user namespace calls."""
 
     def move(namespaces: Held, container: Container) -> Container:
         container.runtime = replace(runtime, command=namespaces.argv(*runtime.command))
         return container
 
-    yield move
+    return move
 
 
 MoveInside = Callable[[Held, Container], Container]
@@ -224,6 +224,12 @@ def make_privileged(container: Container) -> None:
     container.mounts.append(mount_entry("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev"))
 
 
+def leave_little(container: Container) -> None:
+    """Capabilities as engines leave them to a container; CAP_SETFCAP is what its root needs to map himself."""
+    names = ["CAP_CHOWN", "CAP_FOWNER", "CAP_KILL", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID"]
+    container.process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
+
+
 def unmask(container: Container) -> None:
     """The kernel lets a user namespace mount a procfs only where nothing of the visible one is covered."""
     container.linux["maskedPaths"] = container.linux["readonlyPaths"] = []
@@ -299,10 +305,10 @@ def test_life_in_a_privileged_container(outer: Container, inner: Container, run_
 def test_user_namespace_in_an_unprivileged_container(
     outer: Container, inner: Container, run_in: RunIn, number: int
 ) -> None:
-    """The container's process has no capability that counts: the inner runtime works as for any ordinary user."""
+    """What engines leave to it is no power over mounts: the inner runtime works as for any ordinary user."""
     hold_the_host(outer, inner.bundle)
     unmask(outer)
-    outer.process["capabilities"] = {}
+    leave_little(outer)
     outer.process["user"] = {"uid": number, "gid": number}
     for folder, _, _ in os.walk(inner.bundle):
         os.chown(folder, number, number)
@@ -332,7 +338,7 @@ def test_in_a_container_with_a_user_namespace(outer: Container, inner: Container
 def test_covered_procfs(outer: Container, inner: Container) -> None:
     """Where the outer container's procfs is masked the kernel lets nobody mount a new one, and the error says why."""
     hold_the_host(outer, inner.bundle)
-    outer.process["capabilities"] = {}
+    leave_little(outer)
     use_one_id(inner)
     use_user_namespace(inner.config, host_id=0, size=1)
     inner.write_config()
@@ -342,3 +348,16 @@ def test_covered_procfs(outer: Container, inner: Container) -> None:
     assert "/mounts/0: mount proc on /proc" in result.error
     assert "operation not permitted" in result.error
     assert "covered" in result.error
+
+
+def test_root_without_any_capability(outer: Container, inner: Container) -> None:
+    hold_the_host(outer, inner.bundle)
+    outer.process["capabilities"] = {}
+    use_one_id(inner)
+    use_user_namespace(inner.config, host_id=0, size=1)
+    inner.write_config()
+    outer.process["args"] = ["/bin/sh", "-c", script_of(inner, f"@ run -b {inner.bundle} inner")]
+    result = outer.run(check=False)
+    assert result.rc == 1
+    assert "/linux/uidMappings: write '0 0 1' to " in result.error
+    assert "CAP_SETFCAP" in result.error

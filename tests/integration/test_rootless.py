@@ -632,7 +632,9 @@ def test_bind_mount_of_the_users_files(rootless: Container, user: User) -> None:
     user.own(folder, folder / "file")
     rootless.mounts.append(bind_entry(folder, "/mnt/data"))
     rootless.mounts.append(bind_entry(folder / "file", "/mnt/file", "ro"))
-    rootless.shell("cat /mnt/data/file /mnt/file; echo new > /mnt/data/new; stat -c %u /mnt/data/new; echo x > /mnt/file")
+    rootless.shell(
+        "cat /mnt/data/file /mnt/file; echo new > /mnt/data/new; stat -c %u /mnt/data/new; echo x > /mnt/file"
+    )
     result = rootless.run(check=False)
     assert result.out == "text\ntext\n0\n"
     assert "Read-only file system" in result.err
@@ -767,7 +769,9 @@ def test_capabilities_are_of_the_namespace(rootless: Container) -> None:
 def test_hooks_run_as_the_user(rootless: Container, user: User) -> None:
     seen = user.home / "seen"
     rootless.config["hooks"] = {
-        "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"id -u > {seen}; cat /proc/self/uid_map >> {seen}"]}],
+        "createRuntime": [
+            {"path": "/bin/sh", "args": ["sh", "-c", f"id -u > {seen}; cat /proc/self/uid_map >> {seen}"]}
+        ],
     }
     rootless.shell("true")
     rootless.run()

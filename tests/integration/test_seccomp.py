@@ -97,7 +97,7 @@ ARGUMENTS = [
 
 @pytest.mark.common
 @pytest.mark.parametrize(
-    ("argument", "hit", "miss"), ARGUMENTS, ids=[f"{a['op'][9:]}{a['index']}" for a, _, _ in ARGUMENTS]
+    ("argument", "hit", "miss"), ARGUMENTS, ids=[f"{str(a['op'])[9:]}{a['index']}" for a, _, _ in ARGUMENTS]
 )
 def test_arguments(container: Container, argument: dict[str, Any], hit: list[int], miss: list[int]) -> None:
     # getpriority(2) takes two numbers, and fails with another errno for those here.
@@ -265,7 +265,7 @@ def test_listener_for_exec(container: Container, agent: FdSocket) -> None:
     container.hold()
     agent.receive()
     flags = ["--detach", "--pid-file", container.bundle / "exec.pid"]
-    container.exec(*flags, "/probe", "call", "getpgid", "0")
+    container.exec(*map(str, flags), "/probe", "call", "getpgid", "0")
     received = agent.receive()
     assert json.loads(received.data)["pid"] == int((container.bundle / "exec.pid").read_text())
     answer(received, 77)

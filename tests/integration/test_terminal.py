@@ -157,7 +157,7 @@ def test_exec_with_a_process_file_and_a_terminal(container: Container, console_s
     (container.bundle / "process.json").write_text(json.dumps(process))
     flags = ["--console-socket", console_socket.path, "--process", container.bundle / "process.json", "--detach"]
     pid_file = container.bundle / "exec.pid"
-    container.exec(*flags, "--pid-file", pid_file)
+    container.exec(*map(str, flags), "--pid-file", pid_file)
     assert facts_of(console_socket.receive_console())["terminal"]["stdout"] == [7, 8]
     os.waitpid(int(pid_file.read_text()), 0)
 

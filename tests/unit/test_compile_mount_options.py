@@ -13,11 +13,11 @@ from ocirt.ops import Attributes
 
 # config.md#linux-mount-options
 SPECIFIED = (
-    "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev nodiratime noexec "
-    "noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime relatime "
-    "remount rexec rnoatime rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro "
-    "rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime suid symfollow sync "
-    "tmpcopyup unbindable idmap ridmap"
+    "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev nodiratime "
+    "noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev "
+    "rdiratime relatime remount rexec rnoatime rnodiratime rnoexec rnorelatime rnostrictatime rnosuid "
+    "rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw "
+    "shared silent slave strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap"
 ).split()
 CRUN_WORDS = ["copy-symlink", "src-nofollow", "dest-nofollow"]
 
@@ -95,7 +95,7 @@ def test_access_time_modes(chosen: list[str]) -> None:
 
 @given(words)
 def test_masks_are_what_the_kernel_takes(chosen: tuple[str, ...]) -> None:
-    """mount_setattr(2): nothing both set and cleared but the access time, which is cleared as a whole where it is set."""
+    """mount_setattr(2): nothing both set and cleared, but the access time: cleared as a whole where it is set."""
     attributes = parse_options(chosen).attributes()
     for attr_set, attr_clear in (
         (attributes.set, attributes.clear),

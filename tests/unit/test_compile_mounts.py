@@ -66,7 +66,9 @@ def with_namespaces(*entries: Any) -> Config:
 
 
 def test_new_file_system() -> None:
-    made = only(created(with_mounts(small_config(), mount("a/b", "xfs", "/dev/x", "nosuid", "sync", "logbufs=8"))), MountFs)
+    made = only(
+        created(with_mounts(small_config(), mount("a/b", "xfs", "/dev/x", "nosuid", "sync", "logbufs=8"))), MountFs
+    )
     assert (made.origin, made.fstype, made.source, made.target) == ("/mounts/0", "xfs", "/dev/x", "/a/b")
     assert made.options == ("sync", "logbufs=8")
     assert made.attributes == Attributes(set=k.MOUNT_ATTR_NOSUID)
@@ -142,7 +144,9 @@ def test_mount_label() -> None:
 
 
 def test_ids_in_options_must_be_mapped() -> None:
-    config = use_user_namespace(with_mounts(small_config(), mount("/dev/pts", "devpts", None, "newinstance", "gid=65536")))
+    config = use_user_namespace(
+        with_mounts(small_config(), mount("/dev/pts", "devpts", None, "newinstance", "gid=65536"))
+    )
     with pytest.raises(SpecError, match="/linux/gidMappings") as caught:
         created(config)
     assert caught.value.pointer == "/mounts/0/options/1"
@@ -158,7 +162,9 @@ def deferred(*mounts: Config, **changes: Any) -> tuple[list[Attributes], list[Se
 
 
 def test_dev_becomes_read_only_after_its_devices() -> None:
-    config = with_value("/process/terminal", True, with_mounts(small_config(), mount("/dev", "tmpfs", None, "nosuid", "ro")))
+    config = with_value(
+        "/process/terminal", True, with_mounts(small_config(), mount("/dev", "tmpfs", None, "nosuid", "ro"))
+    )
     compiled = created(config)
     made, later = only(compiled, MountFs), only(compiled, SetMountAttributes)
     assert made.attributes.set == k.MOUNT_ATTR_NOSUID
@@ -293,7 +299,8 @@ def test_remount(entry: Config, options: tuple[str, ...] | None, attributes: Att
 
 
 @pytest.mark.parametrize(
-    ("fstype", "kind", "source"), [("sysfs", "network", "/sys"), ("mqueue", "ipc", "/dev/mqueue"), ("proc", "pid", "/proc")]
+    ("fstype", "kind", "source"),
+    [("sysfs", "network", "/sys"), ("mqueue", "ipc", "/dev/mqueue"), ("proc", "pid", "/proc")],
 )
 def test_views_of_namespaces_that_are_not_the_containers(fstype: str, kind: str, source: str) -> None:
     kinds = [name for name in ("network", "ipc", "pid", "mount") if name != kind]
@@ -489,7 +496,8 @@ def test_a_bound_device_must_be_the_one_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [replace(ROOT, in_user_namespace=True), replace(ROOT, effective=ROOT.effective & ~k.CAPABILITY_BITS["CAP_MKNOD"])]
+    "host",
+    [replace(ROOT, in_user_namespace=True), replace(ROOT, effective=ROOT.effective & ~k.CAPABILITY_BITS["CAP_MKNOD"])],
 )
 def test_devices_are_bound_where_none_can_be_made(host: Any) -> None:
     assert not ops_of(created(small_config(), host), MakeDevice)
@@ -521,7 +529,10 @@ def test_root_propagation(word: str | None, before: list[Any], after: list[Any])
     config = with_value("/linux/rootfsPropagation", word, small_config()) if word else small_config()
     ops = created(config).plan.ops
     pivot = next(index for index, op in enumerate(ops) if isinstance(op, Pivot))
-    steps = [[(op.propagation, op.recursive) for op in part if isinstance(op, SetPropagation)] for part in (ops[:pivot], ops[pivot:])]
+    steps = [
+        [(op.propagation, op.recursive) for op in part if isinstance(op, SetPropagation)]
+        for part in (ops[:pivot], ops[pivot:])
+    ]
     assert steps == [before, after]
 
 
@@ -533,7 +544,7 @@ def test_no_pivot() -> None:
 
 def test_without_a_mount_namespace_nothing_is_mounted() -> None:
     compiled = created(with_mounts(with_namespaces("pid"), mount("/proc", "proc"), bind("ro")))
-    assert not ops_of(compiled, MountFs) + ops_of(compiled, Bind) + ops_of(compiled, OpenTree)  # type: ignore[operator]
+    assert not ops_of(compiled, MountFs) + ops_of(compiled, Bind) + ops_of(compiled, OpenTree)
     assert only(compiled, Pivot).kind == lib.PIVOT_CHROOT
     assert [warning.split(":")[0] for warning in compiled.warnings] == ["/mounts/0", "/mounts/1"]
 

@@ -120,7 +120,9 @@ def test_joined_user_namespace() -> None:
     with pytest.raises(SpecError, match="not mapped"):
         created(config, joined_user=joined)
     assert not created(config).plan.flags & lib.PLAN_KEEP_GROUPS
-    assert created(config, replace(ROOT, effective=k.CAPABILITY_BITS["CAP_SYS_ADMIN"])).plan.flags & lib.PLAN_KEEP_GROUPS
+    assert (
+        created(config, replace(ROOT, effective=k.CAPABILITY_BITS["CAP_SYS_ADMIN"])).plan.flags & lib.PLAN_KEEP_GROUPS
+    )
 
 
 def test_rootless_needs_a_user_namespace() -> None:
@@ -194,7 +196,8 @@ def test_exec_enters_the_root_of_a_container_without_a_mount_namespace() -> None
         (ROOTLESS, False, True),
         (replace(ROOT, in_user_namespace=True), True, True),
         (replace(ROOT, in_user_namespace=True, owned=frozenset({"user"})), False, True),
-        (replace(ROOT, effective=0), False, False),
+        (replace(ROOT, effective=0), False, True),
+        (replace(ROOT, rootless_given=True), True, True),
     ],
 )
 def test_what_a_host_is(host: Host, privileged: bool, rootless: bool) -> None:
