@@ -12,7 +12,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ocirt import SPEC_VERSION
@@ -192,7 +192,8 @@ class Creation:
         if self.console:
             self.console.close()
         if not self.hooks_begun:
-            self.container.update(hooks=())
+            # In memory alone: the disk may be full, and that may be the error.
+            self.container.record = replace(self.container.record, hooks=())
         destroy(self.container, self.context.log)
 
     def _make_cgroup(self) -> Cgroup | None:

@@ -73,10 +73,16 @@ class OpenTree(Op):
     slot: int
 
     def describe(self) -> str:
+        return " ".join(self._parts())
+
+    def phrase(self) -> tuple[str, str]:
+        return (self.describe(), "") if self.origin else self._parts()
+
+    def _parts(self) -> tuple[str, str]:
         words = [
             w for bit, w in ((lib.TREE_RECURSIVE, "recursive"), (lib.TREE_NOFOLLOW, "nofollow")) if self.flags & bit
         ]
-        return f"open {self.path} as tree {self.slot}{_listed(words)}"
+        return "open", f"{self.path} as tree {self.slot}{_listed(words)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,8 @@ class MountFs(Op):
     attributes: Attributes = NO_ATTRIBUTES
 
     def describe(self) -> str:
-        words = self.attributes.words() + list(self.options)
+        # A superblock may be read-only as its mount is.
+        words = list(dict.fromkeys((*self.attributes.words(), *self.options)))
         words += ["tmpcopyup"] if self.flags & lib.MOUNT_COPY_UP else []
         return f"mount {self.fstype} on {self.target}{_listed(words)}"
 
@@ -131,7 +138,13 @@ class Bind(Op):
     attributes: Attributes = NO_ATTRIBUTES
 
     def describe(self) -> str:
-        return f"bind tree {self.tree} on {self.target}{_listed(self.attributes.words())}"
+        return " ".join(self._parts())
+
+    def phrase(self) -> tuple[str, str]:
+        return (self.describe(), "") if self.origin else self._parts()
+
+    def _parts(self) -> tuple[str, str]:
+        return "bind", f"tree {self.tree} on {self.target}{_listed(self.attributes.words())}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +433,8 @@ class SetCapabilities(Op):
         by_value: dict[str, list[str]] = {}
         for name in ("effective", "permitted", "inheritable", "ambient"):
             by_value.setdefault(k.capability_words(getattr(self, name)), []).append(name)
+        if len(by_value) == 1:
+            return f"set capabilities: {next(iter(by_value))}"
         return "set capabilities: " + "; ".join(f"{' and '.join(names)} {words}" for words, names in by_value.items())
 
 

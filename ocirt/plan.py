@@ -111,11 +111,16 @@ def _rows(operations: Iterable[Op]) -> list[tuple[str, str]]:
     for op in operations:
         verb, what = op.phrase()
         origins, last_verb, line = rows[-1] if rows else ([], "", "")
-        if what and verb == last_verb and len(line) + len(what) < _SHARED_LINE_LENGTH:
+        near = bool(origins) and _parent(op.origin) == _parent(origins[-1])
+        if what and near and verb == last_verb and len(line) + len(what) < _SHARED_LINE_LENGTH:
             rows[-1] = ([*origins, op.origin], verb, f"{line}, {what}")
         else:
             rows.append(([op.origin], verb if what else "", f"{verb} {what}".rstrip()))
     return [(_origin_range(origins), line) for origins, _, line in rows]
+
+
+def _parent(origin: str) -> str:
+    return origin.rpartition("/")[0]
 
 
 def _origin_range(origins: list[str]) -> str:

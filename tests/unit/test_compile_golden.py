@@ -18,7 +18,7 @@ from ocirt.compile import Compiled
 from ocirt.compile.request import JoinedUser
 from ocirt.seccomp import Filter
 from ocirt.spec import IDMapping
-from tests.unit.compile_samples import MAPPINGS, ROOT, ROOTLESS, Config, created, executed, use_user_namespace
+from tests.unit.compile_samples import ROOT, ROOTLESS, Config, created, executed, use_user_namespace
 from tests.unit.spec_samples import small_config, without
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -171,7 +171,7 @@ def exec_user_namespace() -> Compiled:
         process__execCPUAffinity={"initial": "0-3", "final": "1"},
         process__oomScoreAdj=5,
     )
-    ranges = (IDMapping(container_id=0, host_id=MAPPINGS[0]["hostID"], size=65536),)
+    ranges = (IDMapping(container_id=0, host_id=100000, size=65536),)
     user = JoinedUser(uid_mappings=ranges, gid_mappings=ranges)
     return executed(config, namespaces=k.CLONE_NEWNS | k.CLONE_NEWUSER, user=user)
 
@@ -209,8 +209,15 @@ def test_every_golden_file_has_a_plan() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == {make.__name__ for make in PLANS}
 
 
-@pytest.mark.parametrize("make", [default, exec_plain], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [default, exec_plain, rootless], ids=lambda make: make.__name__)
 def test_the_plan_of_an_ordinary_bundle_is_a_screen(make: Callable[[], Compiled]) -> None:
     lines = make().plan.render().splitlines()
     assert len(lines) <= SCREEN_LINES
     assert max(map(len, lines)) <= SCREEN_COLUMNS
+
+
+def test_operations_of_different_origin_share_no_line() -> None:
+    entry = {"path": "/dev/x", "type": "c", "major": 10, "minor": 1, "fileMode": 0o666}
+    lines = created(changed(small_config(), linux__devices=[entry])).plan.render().splitlines()
+    assert [line.split()[0] for line in lines if "/dev/x" in line] == ["/linux/devices/0"]
+    assert not [line for line in lines if line.startswith("-")]
