@@ -41,7 +41,8 @@ int op_attach_root(struct context *ctx, const struct op_attach_root *op) {
     const char *path = needed_string(ctx, op->path);
     cleanup_fd int tree = take_slot(ctx, op->tree);
     cleanup_fd int target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (target < 0 && errno == EACCES && op->flags & ROOT_STACK_ON_SLASH)
+    bool hidden = target < 0 && (errno == EACCES || errno == ENOENT || errno == ENOTDIR);
+    if (hidden && op->flags & ROOT_STACK_ON_SLASH)
         target = open(path = "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (target < 0)
         return failed(ctx, "open", path);

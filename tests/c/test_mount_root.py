@@ -143,6 +143,13 @@ class TestRootThatCannotBeReached:
         assert [mount.point for mount in hidden.sandbox.mounts()] == ["/", "/marker-below"]
         assert hidden.sandbox.path("/marker").exists()
 
+    @pytest.mark.parametrize("path", ["/no-such-directory/rootfs", "/dev/null/rootfs"])
+    def test_path_that_a_joined_mount_namespace_lacks(self, hidden: Container, path: str) -> None:
+        attach, pivot = AttachRoot("/root/path", path, SLOT, lib.ROOT_STACK_ON_SLASH), Pivot("", lib.PIVOT_ROOT)
+        outcome = hidden.sandbox.run(hidden.init, attach, pivot, host_ops=self.host_ops(hidden.rootfs))
+        assert outcome.failure is None, outcome.failure
+        assert [mount.point for mount in hidden.sandbox.mounts()] == ["/"]
+
     def test_fails_without_the_flag(self, hidden: Container) -> None:
         attach = AttachRoot("/root/path", str(hidden.rootfs), SLOT)
         outcome = hidden.sandbox.run(hidden.init, attach, host_ops=self.host_ops(hidden.rootfs))
