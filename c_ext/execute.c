@@ -9,8 +9,8 @@
 
 #include "init.h"
 
-/* execvp(3) of musl, where the environment has no PATH */
 #define PASSWD_MAX_BYTES (16u << 20)
+/* execvp(3) of musl, where the environment has no PATH */
 #define DEFAULT_SEARCH_PATH "/usr/local/bin:/bin:/usr/bin"
 
 int hold_root(struct context *ctx) {
