@@ -11,7 +11,9 @@ import pytest
 
 from tests.support import leaks
 from tests.support.bundle import make_template
+from tests.support.isolation import remove_tree
 from tests.support.runtime import Container, Runtime, end_leftovers, find_runtime
+from tests.support.unprivileged import User, why_no_user_namespaces
 
 NewContainer = Callable[[], Container]
 
@@ -65,6 +67,16 @@ def new(runtime: Runtime, token: str, scratch: Path, template: Path, no_leaks: N
     yield make
     for container in reversed(made):
         container.cleanup()
+
+
+@pytest.fixture
+def user(scratch: Path) -> Iterator[User]:
+    """An ordinary user of the machine, with a home of his own."""
+    user = User.make(scratch / f"home-{next(_numbers)}")
+    if reason := why_no_user_namespaces(user):
+        pytest.skip(reason)
+    yield user
+    remove_tree(user.home)
 
 
 @pytest.fixture

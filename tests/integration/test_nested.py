@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,31 +16,27 @@ from tests.support.bundle import bind_entry, mount_entry, use_user_namespace, wi
 from tests.support.facts import CAPABILITY_NAMES
 from tests.support.held import FIRST_ID, Held, held
 from tests.support.runtime import Container, Runtime
-from tests.support.unprivileged import FIRST_SUBORDINATE, SUBORDINATES, UID, User, give_bundle
+from tests.support.unprivileged import (
+    FIRST_SUBORDINATE,
+    PROJECT,
+    SUBORDINATES,
+    UID,
+    User,
+    give_bundle,
+    prepared,
+    project_command,
+    reach,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
-PROJECT = Path(__file__).parent.parent.parent
+INNER_PROJECT = "/opt/project"
 
 
 def use_one_id(container: Container) -> None:
     """Takes out of the configuration what needs a second id."""
     for entry in container.mounts:
         entry["options"] = [word for word in entry["options"] if word != "gid=5"]
-
-
-@pytest.fixture
-def inside(runtime: Runtime, scratch: Path) -> Callable[[Held, Container], Container]:
-    """Makes the runtime of a container one that root of a user namespace calls."""
-
-    def move(namespaces: Held, container: Container) -> Container:
-        container.runtime = replace(runtime, command=namespaces.argv(*runtime.command))
-        return container
-
-    return move
-
-
-MoveInside = Callable[[Held, Container], Container]
 
 
 # ---- root of a user namespace
@@ -76,16 +72,15 @@ def test_unshare_as_an_ordinary_user(container: Container, user: User) -> None:
 
 
 @pytest.fixture
-def user(scratch: Path) -> Iterator[User]:
-    user = User.make(scratch / f"home{os.getpid()}")
-    yield user
-    os.system(f"rm -rf {user.home}")
+def reached(runtime: Runtime, scratch: Path) -> tuple[dict[str, Path], Runtime]:
+    """The runtime as the root of that user namespace can call it."""
+    return reach(runtime, FIRST_ID, scratch)
 
 
 @pytest.fixture
-def userns() -> Iterator[Held]:
+def userns(reached: tuple[dict[str, Path], Runtime]) -> Iterator[Held]:
     """A user namespace of 65536 ids with mounts of its own."""
-    with held("user", "mount") as namespaces:
+    with held("user", "mount", prefix=prepared(reached[0])) as namespaces:
         yield namespaces
 
 
@@ -103,8 +98,8 @@ def given(container: Container) -> Container:
 
 
 @pytest.fixture
-def nested(given: Container, userns: Held) -> Container:
-    given.runtime = replace(given.runtime, command=userns.argv(*given.runtime.command))
+def nested(given: Container, userns: Held, reached: tuple[dict[str, Path], Runtime]) -> Container:
+    given.runtime = replace(given.runtime, command=userns.argv(*reached[1].command))
     return given
 
 
@@ -207,8 +202,9 @@ def hold_the_host(container: Container, *writable: Path) -> None:
     for name in ("proc", "dev", "sys", "tmp", "run", "root", "mnt"):
         (rootfs / name).mkdir()
     container.config["root"] = {"path": str(rootfs), "readonly": False}
-    for path in ("/usr", "/etc", str(PROJECT)):
+    for path in ("/usr", "/etc"):
         container.mounts.append(bind_entry(path, path, "ro"))
+    container.mounts.append(bind_entry(PROJECT, INNER_PROJECT, "ro"))
     container.mounts.extend(bind_entry(path, str(path)) for path in writable)
     container.process["noNewPrivileges"] = False
 
@@ -252,7 +248,8 @@ def inner(new: NewContainer, scratch: Path) -> Container:
 def script_of(inner: Container, *commands: str) -> str:
     """A script for the outer container; @ stands for the runtime's command line."""
     state = inner.bundle / "state"
-    runtime = f"{sys.executable} -I -m ocirt --root {state}"
+    words = os.environ.get("OCIRT") or shlex.join(project_command(Path(INNER_PROJECT)))
+    runtime = f"{words} --root {state}"
     return "set -e; " + "; ".join(commands).replace("@", runtime)
 
 

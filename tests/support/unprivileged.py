@@ -6,6 +6,7 @@ name in /etc/passwd, ranges in /etc/subuid, no newuidmap) is mounted over in a m
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import subprocess
@@ -87,12 +88,7 @@ class User:
         groups = ("--groups", ",".join(map(str, self.groups))) if self.groups else ("--clear-groups",)
         env = [f"{name}={value}" for name, value in {"PATH": "/usr/bin:/bin:/usr/sbin", **self.env}.items()]
         ids = ("setpriv", "--reuid", str(self.uid), "--regid", str(self.gid), *groups, "--inh-caps=-all")
-        words = (*ids, "--", "env", "-i", *env, *command)
-        if not self.overlays and not self.cgroup:
-            return words
-        mounts = [str(word) for target, source in self.overlays.items() for word in (source, target)]
-        unshare = ("unshare", "--mount", "--propagation", "private") if self.overlays else ()
-        return (*unshare, "sh", "-c", _PREPARE, "sh", *mounts, "--", str(self.cgroup or ""), *words)
+        return (*prepared(self.overlays, self.cgroup), *ids, "--", "env", "-i", *env, *command)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs a command as the user, with its output as text."""
@@ -110,17 +106,40 @@ class User:
 
     def reaching(self, runtime: Runtime) -> tuple[User, Runtime]:
         """The user and the runtime's command such that the one can execute the other, wherever the project lies."""
-        if runtime.name != "ocirt" or "OCIRT" in os.environ or self.run(*runtime.command, "--version").returncode == 0:
-            return self, runtime
-        project = self.home / "project"
-        project.mkdir(exist_ok=True)
-        python = project / Path(sys.executable).absolute().relative_to(PROJECT)
-        user = replace(
-            self,
-            overlays={**self.overlays, str(project): PROJECT},
-            env={**self.env, "PYTHONPATH": str(project)},
-        )
-        return user, replace(runtime, command=(str(python), "-P", "-m", "ocirt"))
+        overlays, reached = reach(runtime, self.uid, self.home)
+        return replace(self, overlays={**self.overlays, **overlays}), reached
+
+
+def prepared(overlays: dict[str, Path], cgroup: Path | None = None) -> tuple[str, ...]:
+    """What a command line begins with for the command to have things mounted over others, and to be in a cgroup."""
+    if not overlays and not cgroup:
+        return ()
+    mounts = [str(word) for target, source in overlays.items() for word in (source, target)]
+    unshare = ("unshare", "--mount", "--propagation", "private") if overlays else ()
+    return (*unshare, "sh", "-c", _PREPARE, "sh", *mounts, "--", str(cgroup or ""))
+
+
+def reach(runtime: Runtime, uid: int, folder: Path) -> tuple[dict[str, Path], Runtime]:
+    """The runtime as somebody can call it who cannot enter where the project lies, and the mounts that this takes.
+
+    `folder` is one that he can enter.
+    """
+    if runtime.name != "ocirt" or "OCIRT" in os.environ or _may_execute(uid, runtime.command):
+        return {}, runtime
+    project = folder / "project"
+    project.mkdir(exist_ok=True)
+    return {str(project): PROJECT}, replace(runtime, command=project_command(project))
+
+
+def project_command(project: Path) -> tuple[str, ...]:
+    """ocirt's command line for the project mounted in another place."""
+    python = project / Path(sys.executable).absolute().relative_to(PROJECT)
+    return ("env", f"PYTHONPATH={project}", str(python), "-P", "-m", "ocirt")
+
+
+@functools.cache
+def _may_execute(uid: int, command: tuple[str, ...]) -> bool:
+    return User(Path("/"), uid, uid).run(*command, "--version").returncode == 0
 
 
 def make_rootless(config: Config, user: User) -> None:
@@ -160,6 +179,12 @@ def host_status(pid: int) -> dict[str, Any]:
     """The lines of /proc/PID/status, split into words."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def cgroup_of(pid: int) -> str:
+    """The cgroup v2 of a process, as this process sees it."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return next(line[3:] for line in lines if line.startswith("0::"))
 
 
 def why_no_ranges() -> str | None:
