@@ -77,9 +77,10 @@ static void load(struct context *ctx, int fd) {
 /* The runtime's interpreter ignores SIGPIPE and SIGXFSZ, and callers may have blocked signals: a program starts clean.
  */
 static void reset_signals(void) {
-    for (int number = 1; number < NSIG; number++)
-        if (number != SIGKILL && number != SIGSTOP)
-            signal(number, SIG_DFL);
+    /* Not through libc, which keeps signals 32 and 33 to itself: posix_spawn(3) of glibc leaves them ignored. */
+    static const unsigned long default_action[4];
+    for (int number = 1; number <= 64; number++)
+        syscall(SYS_rt_sigaction, number, default_action, NULL, 8);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
