@@ -163,6 +163,7 @@ def test_terminal(rootless: Container, user: User) -> None:
 
 
 @pytest.mark.common
+@pytest.mark.known_bad("runc", "1.1 sets the size after the program has begun, which busybox stty may find without one")
 def test_terminal_of_a_foreground_run(rootless: Container) -> None:
     """The caller's terminal is relayed, and its size taken over."""
     rootless.process["terminal"] = True
