@@ -22,8 +22,10 @@ int op_drop_bounding(struct context *ctx, const struct op_drop_bounding *op) {
     /* The kernel says with EINVAL which capability would be the first one that it does not know. */
     for (int capability = 0; capability < CAPABILITY_BITS; capability++) {
         int held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
-        if (held < 0)
+        if (held < 0 && errno == EINVAL)
             break;
+        if (held < 0)
+            return failed(ctx, "prctl", "PR_CAPBSET_READ");
         if (!held || op->keep >> capability & 1)
             continue;
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) {

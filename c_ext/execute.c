@@ -284,8 +284,9 @@ int op_execute(struct context *ctx, const struct op_execute *op) {
      * descriptor. */
     const struct message message = {.kind = MESSAGE_EXECUTE, .op = ctx->op};
     int reader = ctx->result_fd >= 0 ? ctx->result_fd : ctx->socket;
-    while (reader >= 0 && write(reader, &message, sizeof message) < 0 && errno == EINTR)
-        ;
+    while (reader >= 0 && write(reader, &message, sizeof message) < 0)
+        if (errno != EINTR) /* without it, the reader would take us for dead */
+            return failed(ctx, "write", "to the runtime");
     execve(ctx->executable, (char *const *)argv, (char *const *)envp);
     return failed(ctx, "execve", ctx->executable);
 }

@@ -69,9 +69,12 @@ static struct failure become_hook(const struct hook *hook) {
         dup2(hook->output[WRITE_END], 2) < 0)
         return (struct failure){errno, "dup2"};
     /* Ours are close-on-exec from their birth; those of --preserve-fds are for the user's program alone. */
-    if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
+    if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
+        if (errno != ENOSYS && errno != EPERM) /* what an old seccomp profile says of a call that it does not know */
+            return (struct failure){errno, "close_range"};
         for (int fd = 3; fd < 3 + (int)hook->ctx->plan->preserve_fds; fd++)
             close(fd);
+    }
     umask(hook->ctx->umask);
     execve(hook->path, hook->argv, hook->envp);
     return (struct failure){errno, "execve"};
@@ -99,20 +102,19 @@ static void take_output(struct hook *hook) {
 }
 
 /* A pipe that poll(2) calls writable takes PIPE_BUF bytes without blocking. */
-static void give_state(struct hook *hook) {
+static int give_state(struct hook *hook) {
     const char **piece = hook->state;
     while (piece < hook->state + 3 && !**piece)
         piece++;
     if (piece == hook->state + 3) {
         close_pipe(hook->input); /* end of file for the hook */
-        return;
+        return 0;
     }
     size_t left = strlen(*piece);
     ssize_t written = write(hook->input[WRITE_END], *piece, left < PIPE_BUF ? left : PIPE_BUF);
     if (written > 0)
         *piece += written;
-    else if (errno != EINTR)
-        close_pipe(hook->input);
+    return written < 0 && errno != EINTR ? errno : 0;
 }
 
 /* What is left until the deadline; false: nothing. */
@@ -133,7 +135,7 @@ static void kill_hook(const struct hook *hook) {
     kill(hook->pid, SIGKILL); /* it may not have come to lead its group yet */
 }
 
-/* Wait for the hook's end. 0: it has ended; ETIMEDOUT; or another errno. */
+/* Wait for the hook's end. 0: it has ended; ETIMEDOUT; or another errno, of a wait or a write. */
 static int supervise(struct hook *hook) {
     for (;;) {
         struct pollfd fds[] = {
@@ -154,8 +156,9 @@ static int supervise(struct hook *hook) {
         }
         if (fds[1].revents)
             take_output(hook);
-        if (fds[2].revents)
-            give_state(hook);
+        int error = fds[2].revents ? give_state(hook) : 0;
+        if (error)
+            return error;
         if (fds[0].revents)
             return 0;
     }
@@ -215,7 +218,7 @@ static int run_to_end(struct hook *hook) {
         char number[24];
         return FAILED_PLAINLY(hook->ctx, "timed out after ", format_number(number, hook->timeout_sec), " s");
     }
-    return error ? failed_with(hook->ctx, error, "ppoll", NULL) : judge(hook, status);
+    return error ? failed_with(hook->ctx, error, "wait for", hook->path) : judge(hook, status);
 }
 
 int op_run_hook(struct context *ctx, const struct op_run_hook *op) {

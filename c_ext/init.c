@@ -64,10 +64,14 @@ static void execute_until(struct context *ctx, const struct op_head **last, uint
 
 static void load(struct context *ctx, int fd) {
     struct stat info;
-    if (fstat(fd, &info) != 0 || info.st_size <= 0)
-        plan_invalid("no descriptor");
+    if (fstat(fd, &info) != 0)
+        report_failure(ctx, -failed(ctx, "fstat", "the plan"));
+    if (info.st_size <= 0)
+        plan_invalid("empty");
     void *image = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (image == MAP_FAILED || plan_load(ctx, image, (size_t)info.st_size) != 0)
+    if (image == MAP_FAILED)
+        report_failure(ctx, -failed(ctx, "mmap", "the plan"));
+    if (plan_load(ctx, image, (size_t)info.st_size) != 0)
         plan_invalid("header");
     close(fd);
     for (size_t i = 0; i < PLAN_MAX_SLOTS; i++)
@@ -101,7 +105,7 @@ static _Noreturn void run_container(struct context *ctx, const struct op_head *l
         accept_signals();
     ctx->umask = umask(0);
     if (setsid() < 0 && errno != EPERM)
-        report_failure(ctx, errno);
+        report_failure(ctx, -failed(ctx, "setsid", NULL));
     uint32_t entered = ctx->plan->host_op_count, inside = entered + ctx->plan->entry_op_count;
     int error = settle_namespaces(ctx);
     if (error)
@@ -124,8 +128,10 @@ int main(int argc, char **argv) {
     ctx->socket = fd;
     /* What arrives with the spawn is for us alone; the descriptors below are stdio and those of --preserve-fds. */
     if (syscall(SYS_close_range, fd, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
-        report_failure(ctx, errno);
-    prctl(PR_SET_NAME, "ocirt-init", 0, 0, 0);
+        report_failure(ctx, -failed(ctx, "close_range", NULL));
+    /* By its name the commands tell a container that waits for start from one that runs. */
+    if (prctl(PR_SET_NAME, "ocirt-init", 0, 0, 0) != 0)
+        report_failure(ctx, -failed(ctx, "prctl", "PR_SET_NAME"));
     reset_signals();
     load(ctx, fd + 1);
 
@@ -134,7 +140,7 @@ int main(int argc, char **argv) {
     /* Before any namespace is joined, and not earlier: our files in /proc become root's with it, and an unprivileged
      * user could not write oom_score_adj in the host section any more. */
     if (!(ctx->plan->flags & PLAN_MAPS) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-        report_failure(ctx, errno);
+        report_failure(ctx, -failed(ctx, "prctl", "PR_SET_DUMPABLE"));
     int pidfd = -1, error = join_namespaces(ctx);
     int pid = error ? error : clone_container(ctx, &pidfd);
     if (pid < 0)

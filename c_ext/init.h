@@ -56,6 +56,15 @@ static inline int take(int *fd) {
     return kept;
 }
 
+/* One write(2), as files of /proc and /sys want their values: whole or not at all. 0 or the errno. */
+static inline int write_value(int fd, const char *value, size_t bytes) {
+    ssize_t written;
+    do
+        written = write(fd, value, bytes);
+    while (written < 0 && errno == EINTR);
+    return written < 0 ? errno : (size_t)written == bytes ? 0 : EIO;
+}
+
 /* plan.c: the decoder. Offsets and lengths are checked at each use; a bad one ends init with EINVAL (plan_invalid). */
 struct strings {
     const struct context *ctx;

@@ -21,11 +21,8 @@ int write_proc(struct context *ctx, const char *path, const char *value) {
     if (fd < 0)
         return failed_at(ctx, -fd, "openat2", path);
     /* One write: the kernel takes an attribute as a whole, and no bytes at all as "back to the default". */
-    size_t bytes = strlen(value);
-    ssize_t written = write(fd, value, bytes);
-    if (written < 0 || (size_t)written != bytes)
-        return failed_at(ctx, written < 0 ? errno : EIO, "write", path);
-    return 0;
+    int error = write_value(fd, value, strlen(value));
+    return error ? failed_at(ctx, error, "write", path) : 0;
 }
 
 int op_set_selinux(struct context *ctx, const struct op_set_selinux *op) {

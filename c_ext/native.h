@@ -25,6 +25,10 @@ struct spawn {
 };
 int ocirt_spawn(const struct spawn *request, int *pidfd); /* the pid; an execve that failed is this call's error */
 
+/* Watch over a process group, which a process kills if this one dies: that process's pid. The group's guard ends when a
+ * byte is written into *pipe_fd; it is this process's to reap. */
+int ocirt_guard_group(int group, int *pipe_fd);
+
 int ocirt_sealed_memfd(const char *name, const void *data, size_t bytes, int executable); /* descriptor */
 int ocirt_init_image(void); /* a sealed memfd of ocirt-init, to be executed */
 

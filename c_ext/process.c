@@ -28,7 +28,8 @@ int op_join_cgroup(struct context *ctx, const struct op_join_cgroup *op) {
     cleanup_fd int fd = openat(slot_fd(ctx, op->slot), "cgroup.procs", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return failed(ctx, "openat", "cgroup.procs");
-    return write(fd, "0", 1) == 1 ? 0 : failed(ctx, "write", "cgroup.procs");
+    int error = write_value(fd, "0", 1);
+    return error ? failed_with(ctx, error, "write", "cgroup.procs") : 0;
 }
 
 int op_set_cpu_affinity(struct context *ctx, const struct op_set_cpu_affinity *op) {

@@ -78,9 +78,6 @@ int op_set_sysctl(struct context *ctx, const struct op_set_sysctl *op) {
     cleanup_fd int file = open_beneath(sys, name, O_WRONLY | O_NOCTTY, resolve);
     if (file < 0)
         return failed_with(ctx, -file, "openat2 /proc/sys:", name);
-    size_t length = strlen(value);
-    ssize_t written = write(file, value, length);
-    if (written < 0)
-        return failed(ctx, "write sysctl", name);
-    return (size_t)written == length ? 0 : failed_with(ctx, EIO, "write sysctl", name);
+    int error = write_value(file, value, strlen(value));
+    return error ? failed_with(ctx, error, "write sysctl", name) : 0;
 }

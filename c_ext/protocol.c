@@ -43,8 +43,11 @@ int sync_with_runtime(struct context *ctx, uint32_t kind, int fd) {
         int error = send_message(ctx->socket, &message, fd);
         if (error)
             return failed_with(ctx, -error, "sendmsg", NULL);
-    } else if (write(ctx->socket, &message, sizeof message) < 0) {
-        return failed(ctx, "write", "to the runtime");
+    } else {
+        /* not sendmsg(2), which a seccomp filter may deny by now */
+        while (write(ctx->socket, &message, sizeof message) < 0)
+            if (errno != EINTR)
+                return failed(ctx, "write", "to the runtime");
     }
     await_go(ctx);
     return 0;
@@ -56,6 +59,8 @@ void await_go(struct context *ctx) {
     do
         got = read(ctx->socket, &message, sizeof message);
     while (got < 0 && errno == EINTR);
+    if (got < 0)
+        report_failure(ctx, -failed(ctx, "read", "the runtime's answer"));
     /* The runtime is gone, or gave up: nothing may be left of us. */
     if (got != sizeof message || message.kind != MESSAGE_GO)
         _exit(1);

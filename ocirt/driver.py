@@ -101,14 +101,20 @@ class Session:
                     raise plan_error(self.plan, due)
                 elif due.kind == lib.MESSAGE_SYNC:
                     handlers[due.value](self, due.fd)
-                    self.socket.send(GO)
+                    # An init that is gone has been killed, or has said why: what is received next tells.
+                    with contextlib.suppress(BrokenPipeError):
+                        self.socket.send(GO)
                     if self._conversation.ready:
                         return
 
     def _receive(self) -> Message | None:
         if not self._conversation.cloned:
             self._await_message()
-        data, fds, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, fds, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # init ended without having read our answer. The kernel says so once, then gives what init has said.
+            data, fds, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         return Message.decode(data, fds[0] if fds else -1) if data else None
 
     def _await_message(self) -> None:
@@ -154,12 +160,18 @@ class Session:
             os.close(fd)
 
     def close(self) -> None:
-        """Let go of the descriptors and the process that executed the host section; a READY container lives on."""
-        self.socket.close()
-        self._reap_host()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        """Let go of the descriptors and the process that executed the host section; a READY container lives on.
+
+        Everything is done by now: nothing in here may make a failure of it.
+        """
+        with contextlib.suppress(OSError):
+            self.socket.close()
+        with contextlib.suppress(OSError):
+            self._reap_host()
+        fd, self.pidfd = self.pidfd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def __enter__(self) -> Session:
         return self

@@ -25,7 +25,7 @@ def _caught_signals() -> Iterator[int]:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     caught = [n for n in signal.valid_signals() if n not in _NOT_FORWARDED - {signal.SIGCHLD, signal.SIGWINCH}]
     before = {}
-    wakeup = signal.set_wakeup_fd(write_fd)
+    wakeup = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
     try:
         for number in caught:
             before[number] = signal.signal(number, lambda *_: None)
@@ -39,24 +39,44 @@ def _caught_signals() -> Iterator[int]:
 
 
 def wait_foreground(pid: int, pidfd: int, relay: Relay | None) -> int:
-    """Wait for the container's process, our child; its exit code, or 128 plus the signal that killed it."""
+    """Wait for the container's process, our child; its exit code, or 128 plus the signal that killed it.
+
+    What it has written to its terminal is then passed on as far as the caller takes it; a signal ends that.
+    """
     with _caught_signals() as signals_fd:
-        poll = select.poll()
-        readers = relay.readers() if relay else {}
-        for fd in (pidfd, signals_fd, *readers):
-            poll.register(fd, select.POLLIN)
-        while True:
-            ready = {fd for fd, _ in poll.poll()}
-            for fd in ready & readers.keys():
-                if not readers[fd]():
-                    poll.unregister(fd)
-                    del readers[fd]
-            if signals_fd in ready:
-                _forward(os.read(signals_fd, 256), pid, pidfd, relay)
-            if pidfd in ready and (code := _exit_code(pidfd)) is not None:
-                if relay:
-                    relay.drain()
-                return code
+        code, numbers = None, b""
+        while code is None:
+            _, numbers, ended = _poll(signals_fd, pidfd, relay)
+            _forward(numbers, pid, pidfd, relay)
+            if ended:
+                code = _exit_code(pidfd)
+        if relay:
+            relay.end_input()
+            copied = True
+            while copied and not set(numbers) - {signal.SIGCHLD, signal.SIGWINCH}:
+                copied, numbers, _ = _poll(signals_fd, -1, relay)
+        return code
+
+
+def _poll(signals_fd: int, pidfd: int, relay: Relay | None) -> tuple[bool, bytes, bool]:
+    """Wait for what comes, and copy: whether there may be more, the signals' numbers, whether pidfd is ready.
+
+    Without a pidfd (-1) it waits only for output to be taken.
+    """
+    poll = select.poll()
+    poll.register(signals_fd, select.POLLIN)
+    if pidfd >= 0:
+        poll.register(pidfd, select.POLLIN)
+    for fd, events in relay.interest().items() if relay else ():
+        poll.register(fd, events)
+    waits = pidfd >= 0 or (relay is not None and relay.pending)
+    ready = {fd for fd, _ in poll.poll(None if waits else 0)}
+    numbers = os.read(signals_fd, 256) if signals_fd in ready else b""
+    if relay:
+        for fd in ready - {signals_fd, pidfd}:
+            relay.handle(fd)
+    copying = bool(ready - {signals_fd, pidfd}) or bool(relay and relay.pending)
+    return copying, numbers, pidfd in ready
 
 
 def _forward(numbers: bytes, pid: int, pidfd: int, relay: Relay | None) -> None:

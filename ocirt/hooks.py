@@ -3,8 +3,8 @@
 - A hook gets its own `env` and nothing of the runtime's, the container's state on stdin, and no descriptor beyond 2.
 - Its working directory is the bundle (that of the runtime where the bundle is gone), so that it doesn't depend on who
   calls the runtime.
-- It runs in a session of its own and dies with the runtime. When its time is over, its whole process group is killed;
-  nobody waits for a descendant that holds its output. A hook may leave a daemon behind when it succeeds.
+- It runs in a session of its own. When its time is over, or the runtime dies, its whole process group is killed; nobody
+  waits for a descendant that holds its output. A hook may leave a daemon behind when it succeeds.
 - What it prints is kept for the error's text, the end of it; the annotations run.oci.hooks.stdout and .stderr, which
   crun introduced, append it to files instead.
 """
@@ -17,7 +17,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ocirt._native import ffi, lib
@@ -71,7 +71,8 @@ def _run_hook(hook: Hook, state: Mapping[str, object], pointer: str, name: str) 
             stdio = (stdin_fd, write_fd if stdout_fd < 0 else stdout_fd, write_fd if stderr_fd < 0 else stderr_fd)
             pid, pidfd = _spawn(hook, stdio, str(state.get("bundle", "")), pointer)
         stack.callback(os.close, pidfd)
-        how, output = _wait(pid, pidfd, read_fd, deadline)
+        with _guarded(pid):
+            how, output = _wait(pid, pidfd, read_fd, deadline)
     if how is None:
         raise HookError(
             f"{pointer}: error running {name}: {hook.path} ran past its timeout of {hook.timeout} s{output}"
@@ -103,6 +104,25 @@ def _spawn(hook: Hook, stdio: Sequence[int], bundle: str, pointer: str) -> tuple
     if pid < 0:
         raise HostError("execve", hook.path, -pid, pointer=pointer)
     return pid, pidfd[0]
+
+
+@contextlib.contextmanager
+def _guarded(group: int) -> Iterator[None]:
+    """See to it that the hook's process group doesn't outlive this process; the death signal reaches the hook alone."""
+    pipe_fd = ffi.new("int *", -1)
+    guard: int = lib.ocirt_guard_group(group, pipe_fd)
+    if guard < 0:
+        os.killpg(group, signal.SIGKILL)
+        raise HostError("fork", "", -guard)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(pipe_fd[0], b"\0")
+        os.close(pipe_fd[0])
+        _, failed = os.waitpid(guard, 0)
+    if failed:
+        raise HookError("the hook's guard failed, and killed it: close_range or read")
 
 
 def _wait(pid: int, pidfd: int, read_fd: int, deadline: float | None) -> tuple[str | None, str]:

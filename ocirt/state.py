@@ -29,6 +29,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from ocirt.errors import HostError, OcirtError, StateError
+from ocirt.lock import DEADLINE_SECONDS as LOCK_DEADLINE_SECONDS
+from ocirt.lock import locked, try_lock, unlock, wait_for_lock
 from ocirt.record import NEW_SUFFIX, Process, Record, Status, check_id, created_now, is_id, probe_process
 
 __all__ = ["CONFIG", "INIT_COMM", "STATE", "Container", "Record", "Status", "Store", "check_id", "created_now"]
@@ -40,7 +42,6 @@ CONFIG = "config.json"
 START_FIFO = "start"
 RESULT_FIFO = "result"
 NOTIFY_DIRECTORY = "notify"
-LOCK_DEADLINE_SECONDS = 10.0
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Annotations are most of it, and they were read from a config.json that is limited, too.
@@ -64,17 +65,17 @@ class Store:
         root_fd = self._open(create=True)
         name = container_id + NEW_SUFFIX
         dir_fd = self._make(root_fd, name)
-        container = Container(self, container_id, dir_fd, record)
+        container = Container(self, container_id, dir_fd, record, locked=True)
         try:
-            if not container.try_lock() or not _is(root_fd, name, dir_fd):
-                raise _exists(container_id)
             container.save(record)
             _rename_new(root_fd, container_id)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 _empty(dir_fd)
                 _rmdir_if(root_fd, name, dir_fd)
             container.close()
+            if isinstance(error, OSError):
+                raise HostError("stat", f"{self.root}/{name}", error.errno or 0) from None
             raise
         return container
 
@@ -116,13 +117,14 @@ class Store:
         """Remove what a killed create or delete left behind of this id; nothing of a container that exists."""
         check_id(container_id)
         with suppress(StateError):
-            _sweep(self._open(), container_id + NEW_SUFFIX, everything=True)
-            _sweep(self._open(), container_id, everything=False)
+            root_fd = self._open()
+            with self._settling(root_fd, container_id):
+                _sweep(root_fd, container_id + NEW_SUFFIX, everything=True)
+                _sweep(root_fd, container_id, everything=False)
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        _close(fd)
 
     __del__ = close
 
@@ -157,28 +159,39 @@ class Store:
             # The XDG base directory specification: or else it may be cleaned up after some hours.
             os.chmod(self.root, 0o700 | stat.S_ISVTX)
 
+    @contextmanager
+    def _settling(self, root_fd: int, name: str) -> Iterator[None]:
+        """Hold the root's lock for a moment, so that what is just being made is not taken for a killed create's."""
+        try:
+            with locked(root_fd):
+                yield
+        except TimeoutError:
+            raise StateError(
+                f"the state directory {self.root} is busy: locked for too long", code="state.busy"
+            ) from None
+        except OSError as error:
+            raise HostError("prepare", f"{self.root}/{name}", error.errno or 0) from None
+
     def _make(self, root_fd: int, name: str) -> int:
-        """Make the directory of a container to be, and open it. One that a killed create left is replaced."""
-        for _ in range(2):
+        """Make the directory of a container to be, and lock it: its descriptor. A killed create's is replaced."""
+        with self._settling(root_fd, name):
+            if not _sweep(root_fd, name, everything=True):
+                raise _exists(name.removesuffix(NEW_SUFFIX))
+            os.mkdir(name, 0o700, dir_fd=root_fd)
             try:
-                os.mkdir(name, 0o700, dir_fd=root_fd)
-                return os.open(name, _DIRECTORY, dir_fd=root_fd)
-            except FileExistsError:
-                if not _sweep(root_fd, name, everything=True):
-                    break
-            except FileNotFoundError:
-                break  # swept away by a create of the same id, which goes on
-            except OSError as error:
-                raise HostError("mkdir", f"{self.root}/{name}", error.errno or 0) from None
-        raise _exists(name.removesuffix(NEW_SUFFIX))
+                return _open_locked(root_fd, name)
+            except OSError:
+                with suppress(OSError):
+                    os.rmdir(name, dir_fd=root_fd)
+                raise
 
 
 class Container:
     """One container: its record and its directory, which is open for as long as this object lives."""
 
-    def __init__(self, store: Store, container_id: str, dir_fd: int, record: Record) -> None:
+    def __init__(self, store: Store, container_id: str, dir_fd: int, record: Record, *, locked: bool = False) -> None:
         self.store, self.id, self.dir_fd, self.record = store, container_id, dir_fd, record
-        self._locked = False
+        self._locked = locked
         self.removed = False
 
     # ---- files
@@ -260,10 +273,9 @@ class Container:
 
     def close(self) -> None:
         """Forget the directory; a lock is let go."""
-        if self.dir_fd >= 0:
-            os.close(self.dir_fd)
-            self.dir_fd = -1
-            self._locked = False
+        fd, self.dir_fd = self.dir_fd, -1
+        self._locked = False
+        _close(fd)
 
     __del__ = close
 
@@ -271,13 +283,12 @@ class Container:
 
     def try_lock(self) -> bool:
         """Take the lock if it is free. True when this object holds it."""
-        if not self._locked:
-            self._locked = _flock(self.dir_fd, fcntl.LOCK_EX)
+        self._locked = self._locked or try_lock(self.dir_fd)
         return self._locked
 
     def unlock(self) -> None:
         if self._locked:
-            fcntl.flock(self.dir_fd, fcntl.LOCK_UN)
+            unlock(self.dir_fd)
             self._locked = False
 
     @contextmanager
@@ -290,34 +301,28 @@ class Container:
         if not self.try_lock():
             self._wait_for_lock(deadline_seconds)
         try:
-            if not _is(self.store._open(), self.id, self.dir_fd):
+            if not self._is_there():
                 raise _missing(self.id)
             self.record = _read_record(self.dir_fd, self.id)
             yield self
         finally:
             self.unlock()
 
-    def _wait_for_lock(self, deadline_seconds: float) -> None:
-        """flock(2) has no timeout of its own. The timer repeats: a first signal may come just before the call."""
-
-        def expire(*_: object) -> None:
-            raise TimeoutError
-
-        before = signal.signal(signal.SIGALRM, expire)
-        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    def _is_there(self) -> bool:
         try:
-            signal.setitimer(signal.ITIMER_REAL, deadline_seconds, 0.1)
-            fcntl.flock(self.dir_fd, fcntl.LOCK_EX)
-            self._locked = True
+            return _is(self.store._open(), self.id, self.dir_fd)
+        except OSError as error:
+            raise HostError("stat", self.path(""), error.errno or 0) from None
+
+    def _wait_for_lock(self, deadline_seconds: float) -> None:
+        try:
+            wait_for_lock(self.dir_fd, deadline_seconds)
         except TimeoutError:
             raise StateError(
                 f"container is busy: another command has been at work on {self.id} for {deadline_seconds:g} s",
                 code="state.busy",
             ) from None
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            signal.signal(signal.SIGALRM, before)
+        self._locked = True
 
     # ---- the process
 
@@ -379,13 +384,13 @@ class Container:
 
     def _abandoned(self) -> bool:
         """Whether the create that wrote "creating" is gone. The record is read anew, in case it has just finished."""
-        if self._locked or not _flock(self.dir_fd, fcntl.LOCK_SH):
+        if self._locked or not try_lock(self.dir_fd, fcntl.LOCK_SH):
             return False
         try:
             self.record = _read_record(self.dir_fd, self.id)
             return self.record.status == Status.CREATING.value and self.process() is None
         finally:
-            fcntl.flock(self.dir_fd, fcntl.LOCK_UN)
+            unlock(self.dir_fd)
 
 
 def _read_record(dir_fd: int, container_id: str) -> Record:
@@ -426,19 +431,34 @@ def _sweep(root_fd: int, name: str, *, everything: bool) -> bool:
         dir_fd = os.open(name, _DIRECTORY, dir_fd=root_fd)
     except FileNotFoundError:
         return True
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
     try:
-        if not _flock(dir_fd, fcntl.LOCK_EX) or not _is(root_fd, name, dir_fd):
+        if not try_lock(dir_fd) or not _is(root_fd, name, dir_fd):
             return False
         if everything:
             _empty(dir_fd)
         os.rmdir(name, dir_fd=root_fd)
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
         return False
     finally:
-        os.close(dir_fd)
+        _close(dir_fd)
     return True
+
+
+def _open_locked(root_fd: int, name: str) -> int:
+    """The descriptor of a directory that nobody else knows yet, locked."""
+    fd = os.open(name, _DIRECTORY, dir_fd=root_fd)
+    try:
+        wait_for_lock(fd)
+    except OSError:
+        _close(fd)
+        raise
+    return fd
 
 
 def _empty(dir_fd: int) -> None:
@@ -470,20 +490,22 @@ def _rmdir_if(root_fd: int, name: str, dir_fd: int) -> None:
 
 
 def _is(root_fd: int, name: str, dir_fd: int) -> bool:
-    """Whether the name is still that of the open directory. (Its link count wouldn't tell on every file system.)"""
+    """Whether the name is still that of the open directory. (Its link count wouldn't tell on every file system.)
+
+    Raises OSError: what can't be looked at is not taken to be gone.
+    """
     try:
         named = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
-    except OSError:
+    except FileNotFoundError:
         return False
     return os.path.samestat(named, os.fstat(dir_fd))
 
 
-def _flock(fd: int, operation: int) -> bool:
-    try:
-        fcntl.flock(fd, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _close(fd: int) -> None:
+    """Close a directory's descriptor, if there is one. close(2) has done it even when it says otherwise."""
+    if fd >= 0:
+        with suppress(OSError):
+            os.close(fd)
 
 
 def _exists(container_id: str) -> StateError:

@@ -5,6 +5,7 @@ The master comes from ocirt-init, which opened it in the container's devpts and 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -12,7 +13,6 @@ import select
 import socket
 import termios
 import tty
-from collections.abc import Callable
 
 from ocirt.errors import HostError, OcirtError
 
@@ -49,12 +49,18 @@ def send_console(connection: socket.socket, master_fd: int) -> None:
 
 
 class Relay:
-    """Copies between the caller's terminal (stdin and stdout) and a container's, and keeps their sizes the same."""
+    """Copies between the caller's terminal (stdin and stdout) and a container's, and keeps their sizes the same.
+
+    Never waits: what cannot be written yet is kept, and no more is read then. Where nobody takes the output any more,
+    the container's terminal is hung up, as the caller's was.
+    """
 
     def __init__(self, master_fd: int) -> None:
         self.master_fd = master_fd
         self._saved: list[object] | None = None
         self._input_open = True
+        self._to_container = b""
+        self._to_caller = b""
         os.set_blocking(master_fd, False)
         if os.isatty(0):
             self._saved = termios.tcgetattr(0)
@@ -62,57 +68,99 @@ class Relay:
             self.resize()
 
     def resize(self) -> None:
-        """Give the container's terminal the size of ours; to be called at SIGWINCH."""
-        try:
+        """Give the container's terminal the size of ours, where there are both; to be called at SIGWINCH."""
+        with contextlib.suppress(OSError):
             size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
             fcntl.ioctl(self.master_fd, termios.TIOCSWINSZ, size)
-        except OSError as error:
-            if error.errno != errno.ENOTTY:
-                raise
 
-    def readers(self) -> dict[int, Callable[[], bool]]:
-        """Descriptor -> what to call when it can be read; False means that it is finished."""
-        return {self.master_fd: self._output} | ({0: self._input} if self._input_open else {})
+    @property
+    def pending(self) -> bool:
+        """Whether there is output that the caller has still to take."""
+        return bool(self._to_caller)
 
-    def _input(self) -> bool:
-        data = os.read(0, COPY_BYTES)
+    def end_input(self) -> None:
+        """The container's program has ended: only its output is still to be copied."""
+        self._input_open, self._to_container = False, b""
+
+    def interest(self) -> dict[int, int]:
+        """What to poll: descriptor -> events."""
+        wanted: dict[int, int] = {}
+        if self._input_open and not self._to_container:
+            wanted[0] = select.POLLIN
+        if self._to_caller:
+            wanted[1] = select.POLLOUT
+        if self.master_fd >= 0:
+            events = (0 if self._to_caller else select.POLLIN) | (select.POLLOUT if self._to_container else 0)
+            if events:
+                wanted[self.master_fd] = events
+        return wanted
+
+    def handle(self, fd: int) -> None:
+        """Copy, after poll has named one of the descriptors of interest."""
+        if fd == 0:
+            self._read_input()
+        elif fd == 1:
+            self._write_output()
+        elif fd == self.master_fd:
+            self._write_input()
+            self._read_output()
+
+    def _read_input(self) -> None:
+        try:
+            data = os.read(0, COPY_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:  # EIO: the terminal is gone, or is not ours to read
+            self._input_open = False
+            return
         if not data:
             self._input_open = False
             data = b"\x04"  # what the caller's end of file is on a terminal
-        write_all(self.master_fd, data)
-        return self._input_open
+        self._to_container = data
 
-    def _output(self) -> bool:
+    def _write_input(self) -> None:
         try:
-            data = os.read(self.master_fd, COPY_BYTES)
+            self._to_container = self._to_container[os.write(self.master_fd, self._to_container) :]
         except BlockingIOError:
-            return True
+            return
+        except OSError:
+            self.end_input()
+
+    def _read_output(self) -> None:
+        if self._to_caller:
+            return
+        try:
+            self._to_caller = os.read(self.master_fd, COPY_BYTES)
+        except BlockingIOError:
+            return
         except OSError as error:
             if error.errno != errno.EIO:  # EIO: the last descriptor of the other end has been closed
                 raise
-            data = b""
-        if data:
-            write_all(1, data)
-        return bool(data)
+        if not self._to_caller:
+            self._hang_up()
 
-    def drain(self) -> None:
-        """What is left of the output after the container's program has ended."""
-        while select.select([self.master_fd], [], [], 0)[0] and self._output():
-            pass
+    def _write_output(self) -> None:
+        try:
+            # No more than poll(2) has promised room for: this descriptor is the caller's, and blocks.
+            self._to_caller = self._to_caller[os.write(1, self._to_caller[: select.PIPE_BUF]) :]
+        except BlockingIOError:
+            return
+        except OSError:  # EPIPE, EIO: nobody reads
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close the container's terminal, which sends SIGHUP to its session."""
+        self.end_input()
+        self._to_caller = b""
+        fd, self.master_fd = self.master_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def close(self) -> None:
+        self._hang_up()
         if self._saved is not None:
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)  # type: ignore[arg-type]
-        os.close(self.master_fd)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write everything, waiting where a non-blocking descriptor is full."""
-    while data:
-        try:
-            data = data[os.write(fd, data) :]
-        except BlockingIOError:
-            select.select([], [fd], [])
+            with contextlib.suppress(termios.error):  # it may be gone
+                termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
 
 
 def check_console_flags(terminal: bool, console_socket: str | None, detached: bool) -> None:

@@ -6,6 +6,7 @@ interrupt and for a reader of the output that went away, as a shell has it. Othe
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -119,8 +120,10 @@ def _fail(error: Exception, command: Command | None, log: Logger) -> int:
         import traceback
 
         log.traceback("".join(traceback.format_exception(error)))
-    if isinstance(error, OSError):
-        error = HostError.of(error, type(error).__name__)
+    if isinstance(error, MemoryError):
+        error = HostError("malloc", "", errno.ENOMEM)
+    elif isinstance(error, OSError):
+        error = HostError.of(error, "a system call", hint="--debug shows which")
     if not isinstance(error, OcirtError):
         text = f"internal error: {type(error).__name__}: {error}"
         log.error(text if log.debugging else f"{text} (--debug shows where)", code="internal")

@@ -33,7 +33,8 @@ def _containers(context: Context) -> list[dict[str, object]]:
             try:
                 found.append(container_object(container))
             except OcirtError as error:
-                warn(container.id, error)
+                if error.code != "state.missing":  # deleted just now
+                    warn(container.id, error)
             finally:
                 container.close()
     except StateError:

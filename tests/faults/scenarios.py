@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tests.faults.injection import Call, Done, Server
+from tests.faults.injection import Done, Server
 from tests.support import leaks
-from tests.support.bundle import Config, bind_entry, default_config, link_tree, use_user_namespace
+from tests.support.bundle import Config, bind_entry, default_config, link_tree, use_user_namespace, without_namespace
+from tests.support.runtime import wait_for
 
 HOST_TRUE = {"path": "/bin/true"}
 HOST_SHELL = {"path": "/bin/sh", "args": ["sh", "-c", "read state; echo $state"], "timeout": 30}
 MAPPING = [{"containerID": 0, "hostID": 70000, "size": 1000}]
+DEVICE, PEER = "fault0", "fault1"
 
 
 def plain(config: Config, bundle: Path) -> None:
     """What an engine asks for, in a cgroup whose parents are to be made."""
+
+
+def brief(config: Config, bundle: Path) -> None:
+    """A program that ends by itself, for `run` in the foreground; without a pid namespace of its own."""
+    config["process"]["args"] = ["/bin/true"]
+    without_namespace(config, "pid")
 
 
 def hooked(config: Config, bundle: Path) -> None:
@@ -57,7 +69,14 @@ def isolated(config: Config, bundle: Path) -> None:
     config["process"]["capabilities"]["inheritable"] = ["CAP_KILL"]
 
 
-KINDS: dict[str, Callable[[Config, Path], None]] = {"plain": plain, "hooked": hooked, "isolated": isolated}
+def networked(config: Config, bundle: Path) -> None:
+    """A network device of the host's, one end of a veth pair, which the kernel removes with a container it is in."""
+    config["linux"]["netDevices"] = {DEVICE: {"name": "eth0"}}
+
+
+KINDS: dict[str, Callable[[Config, Path], None]] = {
+    kind.__name__: kind for kind in (plain, brief, hooked, isolated, networked)
+}
 
 
 @dataclass(slots=True)
@@ -74,41 +93,44 @@ class Subject:
     _files: list[str] = field(default_factory=list)
 
     @classmethod
-    def prepare(cls, server: Server, token: str, kind: str, folder: Path, template: Path) -> Subject:
-        bundle = folder / f"bundle-{kind}"
+    def prepare(cls, server: Server, token: str, kind: str, bundle: Path, template: Path) -> Subject:
+        """Makes the bundle. `token` is in the names of all that is made, and in no other's."""
         bundle.mkdir()
         link_tree(template, bundle / "rootfs")
         config = default_config()
         config["process"]["args"] = ["/probe", "hold"]
-        config["linux"]["cgroupsPath"] = f"/{token}-faults/parent/{kind}"
+        config["linux"]["cgroupsPath"] = f"/{token}/parent/{kind}"
         KINDS[kind](config, bundle)
-        (bundle / "config.json").write_text(json.dumps(config))
         console = None
         if config["process"].get("terminal"):
             console = socket.socket(socket.AF_UNIX)
             console.bind(str(bundle / "console"))
             console.listen(64)
             console.setblocking(False)
-        subject = cls(server, token, f"{token}-{kind}", bundle, config, console)
-        subject._files = subject.files()
+        subject = cls(server, token, f"{token}{kind}", bundle, config, console)
+        subject.write_config()
+        subject._files = subject._list()
         return subject
+
+    def write_config(self) -> None:
+        (self.bundle / "config.json").write_text(json.dumps(self.config))
 
     def close(self) -> None:
         if self.console:
             self.console.close()
 
-    def files(self) -> list[str]:
+    def _list(self) -> list[str]:
         return sorted(path.name for path in self.bundle.iterdir())
 
     # ---- command lines
 
     @property
     def creating(self) -> tuple[str, ...]:
-        """The flags of create and run."""
-        flags = ("--bundle", str(self.bundle), "--pid-file", str(self.bundle / "pid"))
-        return (
-            (*flags, "--console-socket", str(self.bundle / "console"), self.id) if self.console else (*flags, self.id)
-        )
+        """The arguments of create and run."""
+        flags = ["--bundle", str(self.bundle), "--pid-file", str(self.bundle / "pid")]
+        if self.console:
+            flags += ["--console-socket", str(self.bundle / "console")]
+        return (*flags, self.id)
 
     def ocirt(self, *arguments: str) -> Done:
         """A command that is to succeed."""
@@ -121,7 +143,7 @@ class Subject:
         """The init's pid."""
         return int((self.bundle / "pid").read_text())
 
-    def state(self) -> str:
+    def status(self) -> str:
         """The container's status, "" where there is none. Raises AssertionError for any other answer."""
         done = self.server.run("state", self.id)
         if done.rc == 0:
@@ -129,6 +151,33 @@ class Subject:
         assert "does not exist" in done.err, f"state: {done.err}"
         assert not done.unclean, f"state: {done.unclean}"
         return ""
+
+    # ---- the network device
+
+    def _ip(self, *words: str) -> Any:
+        """iproute2 in the server's network namespace."""
+        net = f"--net=/proc/{self.server.process.pid}/ns/net"
+        done = subprocess.run(["nsenter", net, "ip", "-j", *words], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else []
+
+    def devices(self) -> set[str]:
+        """The network devices: both ends, none, or what is wrong. The kernel takes its time to remove a namespace."""
+        found: set[str] = set()
+
+        def settled() -> bool:
+            nonlocal found
+            found = {link["ifname"] for link in self._ip("link", "show")} - {"lo"}
+            return found in (set(), {DEVICE, PEER})
+
+        with contextlib.suppress(AssertionError):
+            wait_for(settled, 5)
+        return found
+
+    def provide(self) -> None:
+        """Makes the network device that the configuration names, if it is not there."""
+        if "netDevices" in self.config["linux"] and not self.devices():
+            self._ip("link", "add", DEVICE, "type", "veth", "peer", "name", PEER)
 
     # ---- what must hold
 
@@ -139,14 +188,16 @@ class Subject:
         if listed.rc or listed.err:
             wrong.append(f"list: {listed}")
         try:
-            status = self.state()
+            status = self.status()
+            if (self.id in listed.out) != bool(status):
+                wrong.append(f"list and state contradict each other: {listed.out!r}, {status!r}")
+            # An init whose runtime is gone before it was READY ends by itself: it needs no delete.
+            if status not in ("created", "running") and (left := self.server.processes()):
+                wrong.append(f"a container that is {status or 'not there'} has processes: {left}")
         except AssertionError as error:
-            status = ""
             wrong.append(str(error))
-        if (self.id in listed.out) != bool(status):
-            wrong.append(f"list and state contradict each other: {listed.out!r}, {status!r}")
         deleted = self.server.run("delete", "--force", self.id)
-        if deleted.rc:
+        if deleted.rc or deleted.hung:
             wrong.append(f"delete --force: {deleted}")
         return wrong + self.leftovers()
 
@@ -158,11 +209,14 @@ class Subject:
         left += [f"mount {point}" for point in sorted(set(leaks.mounts()) - set(self._mounts))]
         with contextlib.suppress(FileNotFoundError):
             (self.bundle / "pid").unlink()
-        left += [f"file {name}" for name in self.files() if name not in self._files]
-        self._drop_consoles()
+        left += [f"file {name}" for name in self._list() if name not in self._files]
+        if "netDevices" in self.config["linux"]:
+            devices = self.devices()
+            left += [f"network device {name}" for name in devices if devices != {DEVICE, PEER}]
+        self.drop_consoles()
         return left
 
-    def _drop_consoles(self) -> None:
+    def drop_consoles(self) -> None:
         """Nobody wants the terminals that were sent."""
         if self.console:
             with contextlib.suppress(BlockingIOError):
@@ -172,29 +226,31 @@ class Subject:
     def clear(self) -> None:
         """Makes room for the next point, whatever the last one left."""
         self.server.run("delete", "--force", self.id)
-        left = [int(pid) for pid in self.server.processes(patience_seconds=0)]
-        leaks.end_processes(left)
+        leaks.end_processes([int(pid) for pid in self.server.processes(patience_seconds=0)])
         for path in self.server.root.iterdir():
-            leaks_remove(path)
-
-
-def leaks_remove(path: Path) -> None:
-    """Removes a state directory that a command left behind."""
-    for name in path.iterdir():
-        name.unlink()
-    path.rmdir()
+            shutil.rmtree(path)
+        for cgroup in sorted(leaks.cgroups(self.token), reverse=True):
+            with contextlib.suppress(OSError):
+                os.rmdir(cgroup)
+        with contextlib.suppress(FileNotFoundError):
+            (self.bundle / "pid").unlink()
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command to be disturbed: what comes before it, and what the container's status may be when it succeeded."""
+    """A command to be disturbed: what comes before it, and what the container's status is when it succeeded."""
 
     name: str
     argv: Callable[[Subject], Sequence[str]]
+    success: tuple[str, ...]
     before: Callable[[Subject], None] = lambda subject: None
-    success: tuple[str, ...] = ()
-    traces_init: bool = False
-    keeps_container: bool = False
+    traces_init: bool = False  # also the container's init, which is there before the command
+    keeps_container: bool = False  # one container for all points
+
+    @property
+    def undoes(self) -> bool:
+        """Whether a failure must leave nothing. In the foreground, the end's own failure is delete's to mend."""
+        return self.name in ("create", "run")
 
 
 def create_it(subject: Subject) -> None:
@@ -214,16 +270,12 @@ def stop_it(subject: Subject) -> None:
 COMMANDS = {
     command.name: command
     for command in (
-        Command("create", lambda s: ("create", *s.creating), success=("created",)),
-        Command("start", lambda s: ("start", s.id), create_it, ("running",), traces_init=True),
-        Command("run", lambda s: ("run", "--detach", *s.creating), success=("running",)),
-        Command("exec", lambda s: ("exec", s.id, "/bin/true"), run_it, ("running",), keeps_container=True),
-        Command("delete", lambda s: ("delete", s.id), stop_it, ("",)),
-        Command("delete --force", lambda s: ("delete", "--force", s.id), run_it, ("",)),
+        Command("create", lambda s: ("create", *s.creating), ("created",)),
+        Command("start", lambda s: ("start", s.id), ("running",), create_it, traces_init=True),
+        Command("run", lambda s: ("run", "--detach", *s.creating), ("running",)),
+        Command("run in the foreground", lambda s: ("run", *s.creating), ("",)),
+        Command("exec", lambda s: ("exec", s.id, "/bin/true"), ("running",), run_it, keeps_container=True),
+        Command("delete", lambda s: ("delete", s.id), ("",), stop_it),
+        Command("delete --force", lambda s: ("delete", "--force", s.id), ("",), run_it),
     )
 }
-
-
-def describe(call: Call, done: Done, wrong: Sequence[str]) -> str:
-    """One point's failure."""
-    return f"{call} {done.text!r}: {'; '.join(wrong)}"

@@ -1,5 +1,5 @@
 /* Runs a process and all that it starts under ptrace(2), counts their system calls, and has one of them go wrong: the
- * caller is killed as it enters the call, or the call fails with a given errno without being executed.
+ * caller is killed as it enters the call, or the call fails with a given errno without being executed (but close(2)).
  *
  * Processes are numbered in the order in which they appear; the first is the one that was handed over. Its calls count
  * from the marker on: getpgid(MARKER), which the kernel answers with ESRCH. Where this process ends, all that it traces
@@ -41,19 +41,18 @@ enum {
     TEXT_BYTES = 200,
 };
 
-/* error: 0 kills the process. executed: the call is executed, and reported as failed all the same. process -1: none.
- * Without a fault every process is counted, with one only that fault's. */
+/* error: 0 kills the process. process -1: none. Without a fault every process is counted, with one only that fault's.
+ */
 struct fault {
     int32_t process;
     int32_t call; /* counted from 1 */
     int32_t error;
-    int32_t executed;
 };
 
 struct outcome {
     int32_t status; /* of the first process, as wait(2) has it */
     int32_t hung;   /* the deadline passed: all were killed */
-    int32_t fired;
+    int32_t fired;  /* the number of the call that went wrong, and 1 */
     int32_t process_count;
     int32_t pids[MAX_PROCESSES];
     int32_t counts[MAX_PROCESSES];
@@ -156,14 +155,14 @@ static void enter_call(pid_t pid, int process, const struct syscall_info *info) 
         outcome->callers[outcome->call_count] = process;
         outcome->calls[outcome->call_count++] = is_ours(pid) ? (int32_t)info->nr : -1 - (int32_t)info->nr;
     }
-    if (outcome->fired || process != fault->process || count != fault->call)
+    if (outcome->fired || process != fault->process || count != fault->call || !is_ours(pid))
         return;
-    outcome->fired = 1;
+    outcome->fired = (int32_t)info->nr + 1;
     describe(pid, info);
     if (!fault->error)
         kill(pid, SIGKILL);
-    else if (fault->executed || set_call(pid, -1) == 0)
-        failing = true;
+    else /* close(2) has been done even when it says otherwise */
+        failing = info->nr == SYS_close || set_call(pid, -1) == 0;
 }
 
 static void stop_at_call(pid_t pid, int process) {
