@@ -35,7 +35,8 @@ struct hook {
     const char *path;
     char *const *argv;
     char *const *envp;
-    pid_t init; /* as the hook sees it */
+    const char *call; /* what is being done while waiting */
+    pid_t init;       /* as the hook sees it */
     pid_t pid;
     int pidfd;
     int input[2];
@@ -135,7 +136,7 @@ static void kill_hook(const struct hook *hook) {
     kill(hook->pid, SIGKILL); /* it may not have come to lead its group yet */
 }
 
-/* Wait for the hook's end. 0: it has ended; ETIMEDOUT; or another errno, of a wait or a write. */
+/* Wait for the hook's end. 0: it has ended; ETIMEDOUT; or another errno, of the system call that `call` names. */
 static int supervise(struct hook *hook) {
     for (;;) {
         struct pollfd fds[] = {
@@ -147,6 +148,7 @@ static int supervise(struct hook *hook) {
         struct timespec left;
         if (hook->timeout_sec && !time_left(hook, &left))
             return ETIMEDOUT;
+        hook->call = "ppoll";
         if (ppoll(fds, sizeof fds / sizeof *fds, hook->timeout_sec ? &left : NULL, NULL) < 0 && errno != EINTR)
             return errno;
         if (fds[3].revents) {
@@ -156,6 +158,7 @@ static int supervise(struct hook *hook) {
         }
         if (fds[1].revents)
             take_output(hook);
+        hook->call = "write state to";
         int error = fds[2].revents ? give_state(hook) : 0;
         if (error)
             return error;
@@ -218,7 +221,7 @@ static int run_to_end(struct hook *hook) {
         char number[24];
         return FAILED_PLAINLY(hook->ctx, "timed out after ", format_number(number, hook->timeout_sec), " s");
     }
-    return error ? failed_with(hook->ctx, error, "wait for", hook->path) : judge(hook, status);
+    return error ? failed_with(hook->ctx, error, hook->call, hook->path) : judge(hook, status);
 }
 
 int op_run_hook(struct context *ctx, const struct op_run_hook *op) {

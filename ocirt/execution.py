@@ -7,6 +7,7 @@ init really is in. What is running already does not change, whatever goes wrong 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -115,7 +116,13 @@ def execute(container: Container, process: Process, options: ExecOptions, log: L
             else:
                 master.append(fd)
 
-        session = Session.start(compiled.plan, slots, cgroup.fd if cgroup and not joins_later else -1)
+        try:
+            session = Session.start(compiled.plan, slots, cgroup.fd if cgroup and not joins_later else -1)
+        except HostError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):  # clone3(2) into a cgroup that was removed meanwhile
+                gone = f"container not running: {container.id}: it is gone"
+                raise StateError(gone, code="state.not-running") from None
+            raise
         try:
             session.serve({lib.SYNC_CONSOLE: take_console, lib.SYNC_SECCOMP_FD: _listener(container)})
             _hand_over(session, options)

@@ -32,7 +32,7 @@ _CLAIM = "user.ocirt.container"
 _MADE = "user.ocirt.made"
 
 # How often a parent that is removed while it is walked through is made again, or a removal begun again.
-_RACES = 32
+_RACES = 1000
 
 _NONE = "the container gets no cgroup of its own"
 

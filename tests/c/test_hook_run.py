@@ -246,7 +246,13 @@ def test_hook_dies_with_init(init: InitRunner, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("call", "detail"),
-    [("pipe2", "pipe2"), ("clone", "clone"), ("ppoll", "ppoll"), ("setsid", "setsid /bin/sh"), ("wait4", "wait4")],
+    [
+        ("pipe2", "pipe2"),
+        ("clone", "clone"),
+        ("ppoll", "ppoll /bin/sh"),
+        ("setsid", "setsid /bin/sh"),
+        ("wait4", "wait4"),
+    ],
 )
 def test_system_calls_that_fail(init: InitRunner, call: str, detail: str) -> None:
     outcome = init.run(ops.SetNoNewPrivileges(""), failing(**{call: errno.EIO}), hook("sleep 1"))

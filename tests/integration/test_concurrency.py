@@ -31,6 +31,7 @@ def test_eight_creates_of_one_id(container: Container) -> None:
 
 
 @pytest.mark.common
+@pytest.mark.known_bad("runc", "1.1 hangs now and then: one of them opens the FIFO that another has emptied")
 def test_six_starts(container: Container) -> None:
     container.shell("echo ran >> /log; sleep 1000")
     container.create()
