@@ -67,7 +67,7 @@ test: lint sanitize
 
 # Self-contained below LIBDIR, started by a script that reads neither the environment nor any site-packages.
 install: $(STAMPS)/build
-	rm -rf '$(DESTDIR)$(LIBDIR)'
+	rm -rf '$(DESTDIR)$(LIBDIR)' build/lib* build/bdist*
 	$(BIN)/python -m pip install -q --no-build-isolation --target '$(DESTDIR)$(LIBDIR)' . </dev/null
 	rm -rf '$(DESTDIR)$(LIBDIR)/bin'
 	mkdir -p '$(DESTDIR)$(PREFIX)/bin'

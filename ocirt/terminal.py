@@ -48,8 +48,18 @@ def send_console(connection: socket.socket, master_fd: int) -> None:
         connection.close()
 
 
+def _change_output_flags(fd: int, *, add: int = 0, clear: int = 0) -> None:
+    """Change c_oflag (termios(3)) of a terminal."""
+    attributes = termios.tcgetattr(fd)
+    attributes[tty.OFLAG] = attributes[tty.OFLAG] & ~clear | add
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
 class Relay:
     """Copies between the caller's terminal (stdin and stdout) and a container's, and keeps their sizes the same.
+
+    A line ends with the container's own newline, which the caller's terminal alone translates: what goes into a pipe or
+    a file has no carriage returns, as with runc.
 
     Never waits: what cannot be written yet is kept, and no more is read then. Where nobody takes the output any more,
     the container's terminal is hung up, as the caller's was.
@@ -62,9 +72,11 @@ class Relay:
         self._to_container = b""
         self._to_caller = b""
         os.set_blocking(master_fd, False)
+        _change_output_flags(master_fd, clear=termios.ONLCR)
         if os.isatty(0):
             self._saved = termios.tcgetattr(0)
             tty.setraw(0, termios.TCSADRAIN)
+            _change_output_flags(0, add=termios.OPOST)
             self.resize()
 
     def resize(self) -> None:

@@ -163,7 +163,7 @@ def test_exec_with_a_process_file_and_a_terminal(container: Container, console_s
 
 
 @contextlib.contextmanager
-def at_a_terminal(container: Container) -> Iterator[tuple[subprocess.Popen[bytes], Console]]:
+def at_a_terminal(container: Container, stdout: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], Console]]:
     """`run` as a person at a shell does it: the runtime stands between two terminals, this one of 21 lines by 43."""
     container.process["terminal"] = True
     container.write_config()
@@ -171,7 +171,9 @@ def at_a_terminal(container: Container) -> Iterator[tuple[subprocess.Popen[bytes
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 21, 43, 0, 0))
     before = termios.tcgetattr(slave)
     argv = container.runtime.argv("run", "--bundle", container.bundle, container.id)
-    process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    process = subprocess.Popen(
+        argv, stdin=slave, stdout=slave if stdout is None else stdout, stderr=slave, start_new_session=True
+    )
     try:
         yield process, Console(master)
         process.wait(10)
@@ -198,6 +200,13 @@ def test_foreground_run_translates_newlines_once(container: Container) -> None:
     container.shell("echo one; echo two")
     with at_a_terminal(container) as (_, console):
         assert console.read_until("two\r\n") == "one\r\ntwo\r\n"
+
+
+@pytest.mark.common
+def test_foreground_run_into_a_pipe_has_no_carriage_returns(container: Container) -> None:
+    container.shell("echo one; echo two; stty -a | grep -o -e '-onlcr'")
+    with at_a_terminal(container, subprocess.PIPE) as (process, _):
+        assert process.communicate(timeout=10)[0] == b"one\ntwo\n-onlcr\n"
 
 
 @pytest.mark.common
