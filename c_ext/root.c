@@ -4,6 +4,7 @@
  * reaches the host; after op_pivot() no path leads to what was "/" before.
  */
 #include <linux/magic.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
@@ -60,6 +61,24 @@ int op_attach_root(struct context *ctx, const struct op_attach_root *op) {
     return 0;
 }
 
+/* Leave a chroot(2) that the runtime may be in, for the root of its mount namespace: that is what has to go. It would
+ * stay, out of sight, and be the root of whoever joins the container's mount namespace, as exec does. */
+static int leave_chroot(struct context *ctx) {
+    cleanup_fd int before = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cleanup_fd int ns = openat(ctx->proc_fd, "thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (before < 0 || ns < 0)
+        return failed(ctx, "open", before < 0 ? "/" : "/proc/thread-self/ns/mnt");
+    if (setns(ns, CLONE_NEWNS) != 0)
+        return failed(ctx, "setns", "mnt");
+    cleanup_fd int slash = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (slash < 0)
+        return failed(ctx, "open", "/");
+    /* setns(2) goes to the topmost mount on the namespace's root: the container's own, where that is stacked there. */
+    if (same_mount_root(slash, ctx->root_fd) && (fchdir(before) != 0 || chroot(".") != 0))
+        return failed(ctx, "chroot", "/");
+    return 0;
+}
+
 /* The old root is mounted over the new one for a moment (pivot_root(2), "pivot_root(".", ".")"), and detached. */
 static int pivot_root(struct context *ctx) {
     cleanup_fd int old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -88,9 +107,11 @@ static int move_root(struct context *ctx) {
 }
 
 int op_pivot(struct context *ctx, const struct op_pivot *op) {
+    int error = op->kind == PIVOT_CHROOT ? 0 : leave_chroot(ctx);
+    if (error)
+        return error;
     if (fchdir(ctx->root_fd) != 0)
         return failed(ctx, "fchdir", "the root");
-    int error = 0;
     if (op->kind == PIVOT_ROOT)
         error = pivot_root(ctx);
     else if (op->kind == PIVOT_MOVE)

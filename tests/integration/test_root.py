@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,21 @@ def test_no_pivot(container: Container) -> None:
 def test_host_root_cannot_be_reached(container: Container) -> None:
     container.shell("ls -i -d / /.. /../.. | sed 's/ .*//' | sort -u | wc -l")
     assert container.run().out == "1\n"
+
+
+@pytest.mark.common
+@pytest.mark.known_bad("runc", "its exec joins the mount namespace at its root, which is that outside of the chroot")
+@pytest.mark.parametrize("flags", [(), ("--no-pivot",)], ids=["pivot", "move"])
+def test_runtime_in_a_chroot(container: Container, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """What was "/" outside of the chroot is gone as well: exec would be there, and any process that may setns(2)."""
+    script = 'mount --rbind / "$0" && exec chroot "$0" "$@"'
+    chroot = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(tmp_path))
+    container.runtime = replace(container.runtime, command=(*chroot, *container.runtime.command))
+    container.hold(*flags)
+    assert container.exec("/bin/ls", "/").out.split() == sorted(os.listdir(container.rootfs))
+    mounts = container.exec("/bin/cat", "/proc/self/mountinfo").out.splitlines()
+    assert mounts[0].split()[4] == "/"
+    assert not [line for line in mounts if str(tmp_path) in line.split()[4]]
 
 
 @pytest.mark.common
