@@ -16,7 +16,7 @@ static int change_mode(struct context *ctx, int fd, mode_t mode, const char *pat
 }
 
 int op_make_device(struct context *ctx, const struct op_make_device *op) {
-    const char *path = needed_string(ctx, op->path), *leaf;
+    const char *path = plan_text(ctx, op->path), *leaf;
     char buffer[PATH_MAX];
     cleanup_fd int parent = root_parent(ctx, path, buffer, &leaf);
     if (parent < 0)
@@ -79,13 +79,13 @@ static int target_exists(struct context *ctx, const char *path, const char *targ
 }
 
 int op_make_symlink(struct context *ctx, const struct op_make_symlink *op) {
-    const char *path = needed_string(ctx, op->path), *target = needed_string(ctx, op->target);
+    const char *path = plan_text(ctx, op->path), *target = plan_text(ctx, op->target);
     int exists = op->flags & SYMLINK_IF_TARGET ? target_exists(ctx, path, target) : 1;
     return exists <= 0 ? exists : make_link(ctx, path, target, op->flags & SYMLINK_REPLACE);
 }
 
 int op_copy_symlink(struct context *ctx, const struct op_copy_symlink *op) {
-    const char *source = needed_string(ctx, op->source), *target = needed_string(ctx, op->target);
+    const char *source = plan_text(ctx, op->source), *target = plan_text(ctx, op->target);
     char text[PATH_MAX];
     ssize_t length = readlink(source, text, sizeof text - 1);
     if (length < 0)

@@ -10,7 +10,7 @@
 #include "mount.h"
 
 int op_open_tree(struct context *ctx, const struct op_open_tree *op) {
-    const char *path = needed_string(ctx, op->path);
+    const char *path = plan_text(ctx, op->path);
     unsigned recursive = op->flags & TREE_RECURSIVE ? AT_RECURSIVE : 0;
     unsigned nofollow = op->flags & TREE_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
     cleanup_fd int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | recursive | nofollow);
@@ -119,7 +119,7 @@ static uint64_t initial_flags(const struct mount_attributes *attributes) {
 }
 
 static int make_filesystem(struct context *ctx, const struct op_mount_fs *op, int target_fd, bool covered) {
-    const char *type = needed_string(ctx, op->fstype);
+    const char *type = plan_text(ctx, op->fstype);
     cleanup_fd int fs_fd = filesystem_open(ctx, type);
     if (fs_fd < 0)
         return fs_fd;
@@ -144,7 +144,7 @@ static int fill(struct context *ctx, const struct op_mount_fs *op, int mount_fd,
 }
 
 int op_mount_fs(struct context *ctx, const struct op_mount_fs *op) {
-    const char *target = needed_string(ctx, op->target);
+    const char *target = plan_text(ctx, op->target);
     bool covered;
     cleanup_fd int target_fd = directory_target(ctx, target, op->flags, &covered);
     if (target_fd < 0)
@@ -157,7 +157,7 @@ int op_mount_fs(struct context *ctx, const struct op_mount_fs *op) {
 }
 
 int op_bind(struct context *ctx, const struct op_bind *op) {
-    const char *target = needed_string(ctx, op->target);
+    const char *target = plan_text(ctx, op->target);
     cleanup_fd int tree = take_slot(ctx, op->tree);
     struct stat source, covered;
     if (fstat(tree, &source) != 0)
@@ -186,7 +186,7 @@ static int reconfigure(struct context *ctx, int mount_fd, strv_t options, const 
 }
 
 int op_remount(struct context *ctx, const struct op_remount *op) {
-    const char *target = needed_string(ctx, op->target);
+    const char *target = plan_text(ctx, op->target);
     cleanup_fd int mount_fd = root_open(ctx, target, O_PATH);
     if (mount_fd < 0)
         return mount_fd;

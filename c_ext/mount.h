@@ -31,14 +31,6 @@ static inline int move_mount(int mount_fd, int target_fd) {
     return (int)syscall(SYS_move_mount, mount_fd, "", target_fd, "", flags);
 }
 
-/* What the plan cannot do without. */
-static inline const char *needed_string(const struct context *ctx, str_t offset) {
-    const char *string = plan_string(ctx, offset);
-    if (!string)
-        plan_invalid("absent string");
-    return string;
-}
-
 /* Take a descriptor out of its slot; -1 where that is empty. */
 static inline int take_slot(struct context *ctx, slot_t slot) {
     int fd = slot_fd(ctx, slot);

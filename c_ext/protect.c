@@ -29,7 +29,7 @@ static int null_device(struct context *ctx) {
 }
 
 int op_mask_path(struct context *ctx, const struct op_mask_path *op) {
-    const char *path = needed_string(ctx, op->path);
+    const char *path = plan_text(ctx, op->path);
     cleanup_fd int target = root_open(ctx, path, O_PATH);
     struct stat info;
     if (target < 0)
@@ -52,7 +52,7 @@ int op_mask_path(struct context *ctx, const struct op_mask_path *op) {
 }
 
 int op_make_readonly(struct context *ctx, const struct op_make_readonly *op) {
-    const char *path = needed_string(ctx, op->path);
+    const char *path = plan_text(ctx, op->path);
     struct mount_attributes change = {.set = MOUNT_ATTR_RDONLY};
     cleanup_fd int target = root_open(ctx, path, O_PATH);
     if (target < 0)
@@ -70,7 +70,7 @@ int op_make_readonly(struct context *ctx, const struct op_make_readonly *op) {
 }
 
 int op_set_sysctl(struct context *ctx, const struct op_set_sysctl *op) {
-    const char *name = needed_string(ctx, op->name), *value = needed_string(ctx, op->value);
+    const char *name = plan_text(ctx, op->name), *value = plan_text(ctx, op->value);
     uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
     cleanup_fd int sys = open_beneath(ctx->proc_fd, "sys", O_PATH | O_DIRECTORY, resolve);
     if (sys < 0)

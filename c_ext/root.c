@@ -29,7 +29,7 @@ int op_open_proc(struct context *ctx, const struct op_open_proc *op) {
 }
 
 int op_open_root(struct context *ctx, const struct op_open_root *op) {
-    const char *path = needed_string(ctx, op->path);
+    const char *path = plan_text(ctx, op->path);
     int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return failed(ctx, "open", path);
@@ -39,7 +39,7 @@ int op_open_root(struct context *ctx, const struct op_open_root *op) {
 }
 
 int op_attach_root(struct context *ctx, const struct op_attach_root *op) {
-    const char *path = needed_string(ctx, op->path);
+    const char *path = plan_text(ctx, op->path);
     cleanup_fd int tree = take_slot(ctx, op->tree);
     cleanup_fd int target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool hidden = target < 0 && (errno == EACCES || errno == ENOENT || errno == ENOTDIR);
