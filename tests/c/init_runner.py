@@ -1,12 +1,16 @@
 """Runs ocirt-init with a plan made by hand, and plays the runtime's part of the conversation.
 
-Guarantees: whatever a test does, no process is left when its `with` ends, and nothing waits for longer than PATIENCE.
+Guarantees: whatever a test does, no process is left when its `with` ends, and nothing waits for longer than
+PATIENCE_SECONDS. Of each failure that init reports, the error that a user would get begins with the JSON pointer of the
+operation that failed: where the test gives it none, it has one of its own. What was executed and what failed is
+recorded.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import select
 import signal
@@ -20,8 +24,10 @@ from pathlib import Path
 from ocirt import constants as k
 from ocirt import ops
 from ocirt._native import lib
+from ocirt.explain import plan_error
 from ocirt.plan import Plan
 from ocirt.protocol import GO, MESSAGE_BYTES, Conversation, Message
+from tests.c.op_record import Record
 
 PATIENCE_SECONDS = 20
 FIRST_FD = 200  # beyond what the test process has open, which init's descriptors must not collide with
@@ -36,9 +42,10 @@ def ignore(fd: int) -> None:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a plan: the FAILED message, or how its program ended, and what that printed."""
+    """What became of a plan: the FAILED message and what a user is told, or how its program ended, and its output."""
 
     failure: Message | None
+    message: str  # "" where nothing has failed
     status: int | None  # exit code, or the negative number of a signal
     stdout: str
     stderr: str
@@ -70,9 +77,12 @@ class Running:
     output: int
     errors: int
     id_map: str
+    plan: Plan
+    record: Record
     pid: int = 0
     pidfd: int = -1
     failure: Message | None = None
+    message: str = ""
     syncs: list[int] = field(default_factory=list)
     conversation: Conversation = field(default_factory=Conversation)
 
@@ -83,8 +93,11 @@ class Running:
                 if due.kind == lib.MESSAGE_CLONED:
                     self.pid, self.pidfd = due.value, due.fd
                 elif due.kind == lib.MESSAGE_FAILED:
-                    self.failure = due
+                    self._fail(due)
+                elif due.kind == lib.MESSAGE_EXECUTE:
+                    self.record.went_on(self.plan, due.op)
                 elif due.kind == lib.MESSAGE_SYNC:
+                    self.record.went_on(self.plan, due.op)
                     self.syncs.append(due.value)
                     if due.value == until:
                         return
@@ -100,6 +113,29 @@ class Running:
         except ConnectionResetError:
             return None
         return Message.decode(data, fds[0] if fds else -1) if data else None
+
+    def read_result(self, fd: int) -> list[Message]:
+        """Every message that comes through a result FIFO until its end of file; the descriptor is closed."""
+        messages = []
+        os.set_blocking(fd, True)
+        while select.select([fd], [], [], PATIENCE_SECONDS)[0] and (data := os.read(fd, MESSAGE_BYTES)):
+            message = Message.decode(data)
+            messages.append(message)
+            if message.kind == lib.MESSAGE_FAILED:
+                self._fail(message)
+            else:
+                self.record.went_on(self.plan, message.op)
+        os.close(fd)
+        return messages
+
+    def _fail(self, message: Message) -> None:
+        """Take a FAILED message. Its error names what the operation came from, or the stage between operations."""
+        op = self.plan.at(message.op)
+        self.failure, self.message = message, str(plan_error(self.plan, message))
+        pointer = "/linux/namespaces" if op is None else op.origin
+        assert self.message.startswith(f"{pointer}: "), f"{self.message!r} does not begin with {pointer}"
+        self.record.went_on(self.plan, message.op)
+        self.record.failed(self.plan, message)
 
     def _write_maps(self) -> None:
         folder = Path(f"/proc/{self.pid}")
@@ -124,6 +160,8 @@ class Running:
         assert info is not None
         os.close(self.pidfd)
         self.pidfd = -1
+        if (info.si_code, info.si_status) == (os.CLD_EXITED, 0):
+            self.record.ended(self.plan)
         return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
 
     def outcome(self, handlers: Mapping[int, Handler] | None = None) -> Outcome:
@@ -131,7 +169,7 @@ class Running:
         self.serve(handlers)
         status = self.wait()
         stdout, stderr = (read_all(fd) for fd in (self.output, self.errors))
-        return Outcome(self.failure, status, stdout, stderr, self.syncs)
+        return Outcome(self.failure, self.message, status, stdout, stderr, self.syncs)
 
     def end(self) -> None:
         self.socket.close()
@@ -153,11 +191,22 @@ def read_all(fd: int) -> str:
     return data.decode()
 
 
-class InitRunner:
-    """Starts one particular build of ocirt-init."""
+def with_origins(plan: Plan) -> Plan:
+    """The plan with a JSON pointer for each operation that has none: /tests/ and its index."""
+    operations = iter(
+        op if op.origin else dataclasses.replace(op, origin=f"/tests/{index}")
+        for index, op in enumerate(plan.all_ops())
+    )
+    sections = [tuple(next(operations) for _ in section) for section in (plan.host_ops, plan.entry_ops, plan.ops)]
+    return dataclasses.replace(plan, host_ops=sections[0], entry_ops=sections[1], ops=sections[2])
 
-    def __init__(self, path: Path) -> None:
+
+class InitRunner:
+    """Starts one particular build of ocirt-init, and records what its operations do."""
+
+    def __init__(self, path: Path, record: Record) -> None:
         self.path = path
+        self.record = record
 
     @contextlib.contextmanager
     def start(
@@ -192,6 +241,7 @@ class InitRunner:
             filled_slots=len(slots),
             preserve_fds=preserve_fds,
         )
+        plan = with_origins(plan)
         ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(PATIENCE_SECONDS)
         image = os.memfd_create("plan")
@@ -212,7 +262,7 @@ class InitRunner:
             for fd in (*placed, image, output[1], errors[1]):
                 os.close(fd)
             peer.close()
-        running = Running(ours, process, output[0], errors[0], id_map)
+        running = Running(ours, process, output[0], errors[0], id_map, plan, self.record)
         try:
             yield running
         finally:

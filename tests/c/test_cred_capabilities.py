@@ -8,7 +8,7 @@ import pytest
 
 from ocirt import constants as k
 from ocirt import ops
-from tests.c.init_runner import InitRunner, shell, status_field
+from tests.c.init_runner import InitRunner, failing, shell, status_field
 
 STATUS = shell("cat /proc/self/status")
 POINTER = "/process/capabilities"
@@ -23,6 +23,12 @@ def bits(outcome: object, name: str) -> int:
 def test_no_new_privileges(init: InitRunner) -> None:
     outcome = init.run(ops.SetNoNewPrivileges("/process/noNewPrivileges"), *STATUS)
     assert status_field(outcome, "NoNewPrivs") == "1"
+
+
+def test_no_new_privileges_that_are_refused(init: InitRunner) -> None:
+    again = ops.SetNoNewPrivileges("/process/noNewPrivileges")
+    outcome = init.run(ops.SetNoNewPrivileges(""), failing(prctl=errno.EINVAL), again)
+    assert (outcome.error, outcome.detail) == (errno.EINVAL, "prctl PR_SET_NO_NEW_PRIVS")
 
 
 def test_bounding_set(init: InitRunner) -> None:

@@ -97,7 +97,8 @@ def test_directory_outside_of_the_root(init: InitRunner, tmp_path: Path, flags: 
         ops.Pivot("", lib.PIVOT_ROOT),
     )
     try:
-        outcome = init.run(*plan, change(cwd, flags), clone_flags=k.CLONE_NEWNS | k.CLONE_NEWPID, slots=[host])
+        own, proc = k.CLONE_NEWNS | k.CLONE_NEWPID, [ops.OpenProc("")]
+        outcome = init.run(*plan, change(cwd, flags), host_ops=proc, clone_flags=own, slots=[host])
     finally:
         os.close(host)
     assert (outcome.error, outcome.detail) == (0, f"{cwd} is outside of the container's root")

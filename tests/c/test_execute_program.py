@@ -15,8 +15,7 @@ import pytest
 from ocirt import constants as k
 from ocirt import ops
 from ocirt._native import lib
-from ocirt.protocol import MESSAGE_BYTES, Message
-from tests.c.init_runner import PATIENCE_SECONDS, InitRunner, failing, shell, status_field
+from tests.c.init_runner import InitRunner, failing, shell, status_field
 
 POINTER = "/process/args"
 
@@ -73,6 +72,7 @@ def test_path_is_relative_to_the_working_directory(init: InitRunner, tmp_path: P
 def test_name_that_is_not_found(init: InitRunner, file: str) -> None:
     outcome = init.run(resolve(file))
     assert (outcome.error, outcome.detail) == (errno.ENOENT, "executable file not found in $PATH")
+    assert outcome.message == f'/process/args: exec: "{file}": executable file not found in $PATH'
 
 
 def test_path_that_is_not_found(init: InitRunner) -> None:
@@ -201,16 +201,6 @@ def fifos(tmp_path: Path) -> Iterator[Fifos]:
     fifos.close_slots()
 
 
-def read_result(fd: int) -> list[Message]:
-    """Every message until the end of file."""
-    messages = []
-    os.set_blocking(fd, True)
-    while select.select([fd], [], [], PATIENCE_SECONDS)[0] and (data := os.read(fd, MESSAGE_BYTES)):
-        messages.append(Message.decode(data))
-    os.close(fd)
-    return messages
-
-
 WAIT = (ops.Sync("", lib.SYNC_READY), ops.WaitStart("", 0, 1))
 
 
@@ -227,7 +217,7 @@ def test_start(init: InitRunner, fifos: Fifos) -> None:
         result = fifos.open_result()
         assert not select.select([running.pidfd], [], [], 0.1)[0], "init did not wait"
         fifos.start()
-        assert [message.kind for message in read_result(result)] == [lib.MESSAGE_EXECUTE]
+        assert [message.kind for message in running.read_result(result)] == [lib.MESSAGE_EXECUTE]
         assert numbers(running.outcome().text()) == [0, 1, 2]
 
 
@@ -240,9 +230,11 @@ def test_failure_after_start(init: InitRunner, fifos: Fifos, tmp_path: Path) -> 
         fifos.close_slots()
         result = fifos.open_result()
         fifos.start()
-        executing, failure = read_result(result)
+        executing, failure = running.read_result(result)
         assert (executing.kind, failure.kind) == (lib.MESSAGE_EXECUTE, lib.MESSAGE_FAILED)
         assert (failure.error, failure.detail, failure.op) == (errno.ENOEXEC, f"execve {broken}", 4)
+        hint = "neither a binary for this machine nor a script with a #! line"
+        assert running.message == f'/process/args: exec: "broken": execve {broken}: exec format error ({hint})'
         assert running.wait() == 1
 
 
@@ -253,7 +245,7 @@ def test_hook_that_fails_after_start(init: InitRunner, fifos: Fifos) -> None:
         fifos.close_slots()
         result = fifos.open_result()
         fifos.start()
-        (failure,) = read_result(result)
+        (failure,) = running.read_result(result)
         assert (failure.kind, failure.error, failure.detail) == (lib.MESSAGE_FAILED, 0, "exit status 5: no")
 
 
@@ -263,7 +255,7 @@ def test_init_that_is_killed_before_start(init: InitRunner, fifos: Fifos) -> Non
         fifos.close_slots()
         result = fifos.open_result()
         signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
-        assert read_result(result) == []
+        assert running.read_result(result) == []
         assert running.wait() == -signal.SIGKILL
         with pytest.raises(OSError, match=os.strerror(errno.ENXIO)):
             fifos.start()
@@ -303,12 +295,14 @@ def test_start_fifo_that_cannot_be_read(init: InitRunner, fifos: Fifos) -> None:
     write_only = os.open("/dev/null", os.O_WRONLY)
     result = fifos.open_result()
     try:
-        assert init.run(*created(shell("true")), slots=[write_only, fifos.slots[1]]).status == 1
+        with init.start(*created(shell("true")), slots=[write_only, fifos.slots[1]]) as running:
+            assert running.outcome().status == 1
+            fifos.close_slots()
+            (failure,) = running.read_result(result)
     finally:
         os.close(write_only)
-    fifos.close_slots()
-    (failure,) = read_result(result)
     assert (failure.error, failure.detail) == (errno.EBADF, "read the start FIFO")
+    assert running.message == "/tests/3: wait for start: read the start FIFO: bad file descriptor"
 
 
 # ---- execve

@@ -156,7 +156,9 @@ def test_exit_status_and_output(init: InitRunner) -> None:
 
 
 def test_exit_status_without_output(init: InitRunner) -> None:
-    assert failed(init.run(hook("exit 1"))) == "exit status 1"
+    outcome = init.run(hook("exit 1"))
+    assert failed(outcome) == "exit status 1"
+    assert outcome.message == "/hooks/createContainer/0: run hook /bin/sh: exit status 1"
 
 
 def test_signal(init: InitRunner) -> None:

@@ -137,6 +137,7 @@ def test_the_kernel_says_why_it_cannot_be_created(container: Container) -> None:
 def test_target_that_is_a_file(container: Container) -> None:
     (container.rootfs / "tmp").touch()
     assert container.fail(tmpfs("/tmp")) == (errno.ENOTDIR, "openat2 /tmp")
+    assert container.run(tmpfs("/tmp")).message == "/mounts/0: mount tmpfs on /tmp: openat2 /tmp: not a directory"
 
 
 def test_target_below_a_file(container: Container) -> None:

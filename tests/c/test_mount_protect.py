@@ -106,7 +106,9 @@ class TestMaskPath:
             null.symlink_to("/b")
         else:
             null.touch()
-        assert container.fail(*mask("/a")) == (0, "/dev/null of the container is not the null device")
+        what = "/dev/null of the container is not the null device"
+        assert container.fail(*mask("/a")) == (0, what)
+        assert container.run(*mask("/a")).message == f"/linux/maskedPaths/0: mask /a: {what}"
         assert container.points() == []
 
     @pytest.mark.root

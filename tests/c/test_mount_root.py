@@ -20,6 +20,7 @@ from ocirt.ops import (
     OpenRoot,
     OpenTree,
     Pivot,
+    SetCapabilities,
     SetMountAttributes,
     SetPropagation,
     Sync,
@@ -63,9 +64,10 @@ class TestSetPropagation:
         assert outcome.failure is None, outcome.failure
         assert {word for mount in sandbox.mounts() for word in mount.propagation} == set()
 
-    def test_no_propagation_at_all(self, sandbox: Sandbox, init: InitRunner) -> None:
-        outcome = sandbox.run(init, SetPropagation("/linux/rootfsPropagation", 1 << 5, True))
-        assert (outcome.error, outcome.detail) == (errno.EINVAL, "mount_setattr /")
+    def test_without_privileges(self, sandbox: Sandbox, init: InitRunner) -> None:
+        weak = SetCapabilities("", 0, 0, 0, 0)
+        outcome = sandbox.run(init, weak, SetPropagation("/linux/rootfsPropagation", k.MS_SHARED, True))
+        assert (outcome.error, outcome.detail) == (errno.EPERM, "mount_setattr /")
 
 
 class TestAttachRoot:
@@ -194,7 +196,8 @@ class TestPivotRoot:
         outcome = sandbox.run(init, Pivot("", lib.PIVOT_ROOT))
         assert (outcome.error, outcome.detail) == (errno.EBADF, "fchdir the root")
 
-    def test_unknown_kind(self, container: Container) -> None:
+    def test_unknown_kind(self, container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Pivot, "describe", lambda op: f"pivot of kind {op.kind}")
         outcome = container.run(Pivot("", 9))
         assert (outcome.error, outcome.detail) == (errno.EINVAL, "invalid plan: kind of pivot")
 

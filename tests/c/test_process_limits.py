@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
-import shutil
 from pathlib import Path
 
 import pytest
 
 from ocirt import constants as k
 from ocirt import ops
-from tests.c.init_runner import InitRunner, shell
+from ocirt._native import lib
+from tests.c.init_runner import InitRunner, failing, shell, syscall_number
 
 
 @pytest.mark.root
@@ -67,9 +68,11 @@ def test_rlimit_infinity(init: InitRunner) -> None:
 def test_rlimit_with_soft_above_hard(init: InitRunner) -> None:
     outcome = init.run(ops.SetRlimit("/process/rlimits/0", k.RLIMITS["RLIMIT_NOFILE"], 60, 50))
     assert (outcome.error, outcome.detail) == (errno.EINVAL, "prlimit64 RLIMIT_NOFILE")
+    assert outcome.message == "/process/rlimits/0: set RLIMIT_NOFILE 60:50: prlimit64 RLIMIT_NOFILE: invalid argument"
 
 
-def test_rlimit_that_is_unknown(init: InitRunner) -> None:
+def test_rlimit_that_is_unknown(init: InitRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(k.RLIMIT_NAMES, 99, "RLIMIT_99")
     outcome = init.run(ops.SetRlimit("/process/rlimits/0", 99, 1, 1))
     assert (outcome.error, outcome.detail) == (errno.EINVAL, "prlimit64 unknown resource")
 
@@ -96,15 +99,16 @@ def test_scheduler_with_a_deadline(init: InitRunner) -> None:
     assert outcome.text().rpartition(")")[2].split()[38] == "6"
 
 
-def test_scheduler_that_is_unknown(init: InitRunner) -> None:
-    outcome = init.run(ops.SetScheduler("/process/scheduler", 99))
+def test_scheduler_that_no_kernel_has(init: InitRunner) -> None:
+    outcome = init.run(ops.SetScheduler("/process/scheduler", k.SCHEDULER_POLICIES["SCHED_ISO"]))
     assert (outcome.error, outcome.detail) == (errno.EINVAL, "sched_setattr")
 
 
-@pytest.mark.skipif(not shutil.which("ionice"), reason="needs ionice")
 def test_io_priority(init: InitRunner) -> None:
-    best_effort = ops.SetIoPriority("/process/ioPriority", 2 << k.IOPRIO_CLASS_SHIFT | 6)
-    assert init.run(best_effort, *shell("ionice -p $$")).text() == "best-effort: prio 6\n"
+    value = 2 << k.IOPRIO_CLASS_SHIFT | 6  # best-effort
+    with init.start(ops.SetIoPriority("/process/ioPriority", value), ops.Sync("", lib.SYNC_READY)) as running:
+        running.serve(until=lib.SYNC_READY)
+        assert ctypes.CDLL(None).syscall(syscall_number("ioprio_get"), 1, running.pid) == value  # IOPRIO_WHO_PROCESS
 
 
 def test_io_priority_of_an_unknown_class(init: InitRunner) -> None:
@@ -115,6 +119,13 @@ def test_io_priority_of_an_unknown_class(init: InitRunner) -> None:
 def test_personality(init: InitRunner) -> None:
     linux32 = ops.SetPersonality("/linux/personality", k.PERSONALITIES["LINUX32"])
     assert init.run(linux32, *shell("cat /proc/self/personality")).text() == "00000008\n"
+
+
+def test_personality_that_is_refused(init: InitRunner) -> None:
+    """Seccomp profiles allow some alone."""
+    linux32 = ops.SetPersonality("/linux/personality", k.PERSONALITIES["LINUX32"])
+    outcome = init.run(ops.SetNoNewPrivileges(""), failing(personality=errno.EPERM), linux32)
+    assert (outcome.error, outcome.detail) == (errno.EPERM, "personality")
 
 
 @pytest.mark.skipif(not Path("/proc/self/numa_maps").exists(), reason="needs a kernel with memory policies")

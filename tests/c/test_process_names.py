@@ -37,6 +37,8 @@ def test_hostname(init: InitRunner) -> None:
 def test_hostname_is_too_long(init: InitRunner) -> None:
     outcome = init.run(ops.SetHostname("/hostname", NAME_OF_65), clone_flags=OWN_NAMES)
     assert (outcome.error, outcome.detail) == (errno.EINVAL, f"sethostname {NAME_OF_65}")
+    expected = f"/hostname: set hostname {NAME_OF_65}: sethostname {NAME_OF_65}: invalid argument"
+    assert outcome.message == expected
 
 
 def test_domainname(init: InitRunner) -> None:
