@@ -90,6 +90,15 @@ static void reset_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Whatever CPUs the runtime's own service is bound to, the container gets all that its cpuset allows. The kernel masks
+ * out what is not allowed now, and remembers the rest for a cpuset that grows. */
+static void reset_cpu_affinity(void) {
+    unsigned char all[1024]; /* CPUs: 8 a byte; more than any kernel has */
+    memset(all, 0xff, sizeof all);
+    /* An LSM or a seccomp filter of the runtime's may refuse it; what was inherited stays then, as with runc. */
+    syscall(SYS_sched_setaffinity, 0, sizeof all, all);
+}
+
 static void end_by_signal(int number) { _exit(128 + number); }
 
 /* To the first process of a pid namespace, the kernel delivers only signals that it has a handler for: without one,
@@ -133,6 +142,7 @@ int main(int argc, char **argv) {
     if (prctl(PR_SET_NAME, "ocirt-init", 0, 0, 0) != 0)
         report_failure(ctx, -failed(ctx, "prctl", "PR_SET_NAME"));
     reset_signals();
+    reset_cpu_affinity();
     load(ctx, fd + 1);
 
     const struct op_head *last = NULL;

@@ -64,6 +64,8 @@ int op_attach_root(struct context *ctx, const struct op_attach_root *op) {
 /* Leave a chroot(2) that the runtime may be in, for the root of its mount namespace: that is what has to go. It would
  * stay, out of sight, and be the root of whoever joins the container's mount namespace, as exec does. */
 static int leave_chroot(struct context *ctx) {
+    if (ctx->proc_fd < 0)
+        plan_invalid("OPEN_PROC is missing");
     cleanup_fd int before = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     cleanup_fd int ns = openat(ctx->proc_fd, "thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (before < 0 || ns < 0)
