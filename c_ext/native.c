@@ -182,6 +182,20 @@ int ocirt_init_image(void) {
     return ocirt_sealed_memfd("ocirt-init", ocirt_init_begin, (size_t)(ocirt_init_end - ocirt_init_begin), 1);
 }
 
+int ocirt_write_at(int dir_fd, const char *name, const void *data, size_t bytes, int *opened) {
+    int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    *opened = fd >= 0;
+    if (fd < 0)
+        return -errno;
+    ssize_t written;
+    do
+        written = write(fd, data, bytes);
+    while (written < 0 && errno == EINTR);
+    int error = written < 0 ? -errno : (size_t)written != bytes ? -EIO : 0;
+    close(fd);
+    return error;
+}
+
 int ocirt_open_tree(int dir_fd, const char *path, unsigned int flags) {
     long fd = syscall(SYS_open_tree, dir_fd, path, flags);
     return fd < 0 ? -errno : (int)fd;

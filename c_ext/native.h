@@ -32,6 +32,9 @@ int ocirt_guard_group(int group, int *pipe_fd);
 int ocirt_sealed_memfd(const char *name, const void *data, size_t bytes, int executable); /* descriptor */
 int ocirt_init_image(void); /* a sealed memfd of ocirt-init, to be executed */
 
+/* One write(2) of the whole of `data`, into an existing file of a directory: 0. *opened tells whose error it is. */
+int ocirt_write_at(int dir_fd, const char *name, const void *data, size_t bytes, int *opened);
+
 int ocirt_open_tree(int dir_fd, const char *path, unsigned int flags);
 int ocirt_mount_setattr_idmap(int fd, int userns_fd, int recursive);
 

@@ -24,6 +24,9 @@ NAMESPACES = {
     "time": (CLONE_NEWTIME, "time"),
 }
 
+# Of a device's number: 12 and 20 bits (include/linux/kdev_t.h, MINORBITS).
+MAX_MAJOR, MAX_MINOR = 0xFFF, 0xFFFFF
+
 # include/uapi/linux/mount.h
 MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18

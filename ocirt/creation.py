@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING
 
 from ocirt import SPEC_VERSION
 from ocirt._native import lib
+from ocirt.cgroup.apply import apply_settings
 from ocirt.cgroup.bpf import apply_device_filter
 from ocirt.cgroup.devices import compile_device_filter
 from ocirt.cgroup.directory import Cgroup
-from ocirt.cgroup.manager import CgroupManager, CgroupRecord, cgroup_manager
+from ocirt.cgroup.manager import CgroupManager, CgroupRecord, ScopeRequest, cgroup_manager
 from ocirt.cgroup.owner import compile_cgroup_owner
-from ocirt.cgroup.resources import may_do_without_cgroup
+from ocirt.cgroup.resources import compile_resources, may_do_without_cgroup
+from ocirt.cgroup.settings import CompiledResources, asked_controllers, settings_by_time
 from ocirt.compile import compile_create
 from ocirt.compile.request import Compiled, CreateRequest
 from ocirt.destroy import destroy
 from ocirt.driver import Handler, Session
-from ocirt.errors import HostError, OcirtError, PlanError, SpecError
+from ocirt.errors import HostError, OcirtError, PlanError, SpecError, StateError
 from ocirt.host import Host, probe_host
 from ocirt.needs import open_needs, probe_joined_user
 from ocirt.ops import RunHook
@@ -72,6 +74,7 @@ class Prepared:
     compiled: Compiled
     manager: CgroupManager
     cgroup: CgroupRecord
+    resources: CompiledResources
     warnings: tuple[str, ...] = ()
 
     @property
@@ -88,8 +91,11 @@ def prepare(context: Context, container_id: str, options: Options) -> Prepared:
     spec, config = load_config(options.bundle)
     host = probe_host(spec, bundle=options.bundle, rootless=context.rootless)
     linux = spec.linux or Linux()
-    optional = may_do_without_cgroup(linux, rootless=host.rootless)
-    manager = cgroup_manager(context.cgroup_manager, host.cgroup, optional=optional)
+    resources = compile_resources(linux.resources)
+    optional = may_do_without_cgroup(linux, resources.settings, rootless=host.rootless)
+    scope = ScopeRequest(resources.settings, spec.annotations, host.rootless)
+    manager = cgroup_manager(context.cgroup_manager, host.cgroup, optional=optional, scope=scope)
+    resources = replace(resources, settings=manager.fit(resources.settings))
     cgroup = manager.prepare(linux.cgroups_path, container_id, optional=optional)
     seccomp = container_filter(spec, context.seccomp_cache)
     request = CreateRequest(
@@ -108,7 +114,7 @@ def prepare(context: Context, container_id: str, options: Options) -> Prepared:
     )
     compiled = compile_create(spec, host, request)
     warnings = (*compiled.warnings, *(seccomp.warnings if seccomp else ()))
-    return Prepared(spec, config, host, request, compiled, manager, cgroup, warnings)
+    return Prepared(spec, config, host, request, compiled, manager, cgroup, resources, warnings)
 
 
 def probe_rootfs(spec: Spec, bundle: str) -> str:
@@ -182,6 +188,8 @@ class Creation:
             self._rollback.close()
             session.end()
             session.close()
+            if type(error) is OcirtError and self._was_oom_killed():
+                raise OcirtError("container init was OOM-killed (memory limit too low?)") from error
             raise
         self._stack.close()
         return session
@@ -206,14 +214,42 @@ class Creation:
         made = prepared.manager.create(
             prepared.cgroup,
             owner_uid=compile_cgroup_owner(prepared.spec, mappings),
-            optional=may_do_without_cgroup(linux, rootless=prepared.host.rootless),
+            optional=may_do_without_cgroup(linux, prepared.resources.settings, rootless=prepared.host.rootless),
+            controllers=asked_controllers(prepared.resources.settings),
         )
         if made.cgroup:
             self._stack.callback(made.cgroup.close)
         self.container.save(self.container.record.with_cgroup(made.record))
         for warning in made.warnings:
             self.context.log.warning(warning)
+        self._set_limits(made.cgroup)
         return made.cgroup
+
+    def _set_limits(self, cgroup: Cgroup | None) -> None:
+        settings = self.prepared.resources.settings
+        if cgroup:
+            apply_settings(cgroup, settings_by_time(settings)[0])
+        for setting in settings:
+            if not cgroup and not setting.optional:
+                raise StateError(
+                    f"{setting.origin}: cannot set a limit without a cgroup of the container's own", code="cgroup.none"
+                )
+
+    def _set_late_limits(self) -> None:
+        late = settings_by_time(self.prepared.resources.settings)[1]
+        record = self.container.record.cgroup_record()
+        if self.cgroup and record and late:
+            apply_settings(self.cgroup, late)
+            self.prepared.manager.update(record, late)
+
+    def _was_oom_killed(self) -> bool:
+        """Whether the kernel has killed for the cgroup's memory (memory.events): why init ended without a word."""
+        if self.cgroup is None:
+            return False
+        with contextlib.suppress(HostError):
+            events = dict(line.split() for line in self.cgroup.read("memory.events").splitlines())
+            return events.get("oom_kill", "0") != "0"
+        return False
 
     def _filter_devices(self) -> None:
         """After the mounts, some of which may need a block device that the container itself is not to open."""
@@ -308,6 +344,7 @@ class Creation:
 
     def _ready(self, session: Session, _fd: int) -> None:
         self._filter_devices()
+        self._set_late_limits()
         if self.options.pidfd_socket:
             with connect_unix(self.options.pidfd_socket, "pidfd socket") as receiver:
                 socket.send_fds(receiver, [b"pidfd"], [session.pidfd])
@@ -326,6 +363,8 @@ def create(
     check_console(bool(prepared.spec.process and prepared.spec.process.terminal), options)
     for warning in prepared.warnings:
         context.log.warning(warning)
+    for notice in prepared.resources.notices:
+        context.log.debug(str(notice))
     container = context.store.create(container_id, _first_record(prepared))
     creation = Creation(context, prepared, options, container)
     try:

@@ -51,7 +51,7 @@ class ExecOptions:
 def check_executable(container: Container) -> None:
     """Raises StateError for a container in which nothing can be executed."""
     status = container.status()
-    if status not in (Status.CREATED, Status.RUNNING):
+    if status not in (Status.CREATED, Status.RUNNING, Status.PAUSED):
         raise StateError(
             f"cannot exec in a {status} container: container not running: {container.id}", code="state.not-running"
         )

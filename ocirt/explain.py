@@ -19,6 +19,8 @@ _HINTS: dict[tuple[type[ops.Op] | None, int], str] = {
         errno.ENODEV,
     ): "the kernel does not know this file system; /proc/filesystems lists those that it does",
     (ops.MountFs, errno.EPERM): "a user namespace may mount only what its own namespaces provide",
+    # openat2(2) with RESOLVE_NO_XDEV
+    (ops.SetSysctl, errno.EXDEV): "something is mounted over it in the runtime's own /proc/sys, as in most containers",
     (ops.Execute, errno.ENOEXEC): "neither a binary for this machine nor a script with a #! line",
     (ops.OpenConsole, errno.ENOENT): "a terminal needs a devpts mounted on /dev/pts",
 }

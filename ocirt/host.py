@@ -41,7 +41,8 @@ class Host:
     own user namespace. Of the namespaces that the config joins by path, `foreign` are those that don't belong to the
     container's user namespace, `shared` those that the runtime is in itself. `symlinks`: the sources of mounts with
     copy-symlink that are symbolic links. `rlimits`: soft and hard, of the types that the config sets. `devices`: what
-    the paths of the config's devices are here, as (type, major, minor); of those that are devices.
+    the paths of the config's devices are here, as (type, major, minor); of those that are devices. `device_access`:
+    their permission bits, uid and gid.
     """
 
     kernel: tuple[int, int] = KERNEL_FLOOR
@@ -60,6 +61,7 @@ class Host:
     symlinks: frozenset[str] = frozenset()
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     devices: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
+    device_access: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     rootless_given: bool | None = None
 
     def has(self, capability: str) -> bool:
@@ -95,6 +97,7 @@ def probe_host(
     in_user_namespace = _read("/proc/self/uid_map").split() != _WHOLE_RANGE
     linux = (spec and spec.linux) or Linux()
     process = process or (spec.process if spec else None)
+    devices = _probe_devices(linux)
     labels = linux.mount_label or (process and process.selinux_label)
     return Host(
         kernel=kernel,
@@ -112,7 +115,8 @@ def probe_host(
         cgroup=probe_cgroup_host(),
         symlinks=_probe_symlinks(spec, bundle) if spec else frozenset(),
         rlimits=_probe_rlimits(linux, process),
-        devices=_probe_devices(linux),
+        devices={path: (kind, os.major(info.st_rdev), os.minor(info.st_rdev)) for path, kind, info in devices},
+        device_access={path: (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) for path, _, info in devices},
         rootless_given=rootless,
     )
 
@@ -228,14 +232,15 @@ def _probe_symlinks(spec: Spec, bundle: str) -> frozenset[str]:
     return frozenset(path for source in sources if os.path.islink(path := os.path.join(bundle, source)))
 
 
-def _probe_devices(linux: Linux) -> dict[str, tuple[str, int, int]]:
-    found = {}
+def _probe_devices(linux: Linux) -> list[tuple[str, str, os.stat_result]]:
+    """Path, type and status."""
+    found = []
     for device in linux.devices:
         with contextlib.suppress(OSError):
             info = os.stat(device.path)
             kind = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}.get(stat.S_IFMT(info.st_mode))
             if kind:
-                found[device.path] = kind, os.major(info.st_rdev), os.minor(info.st_rdev)
+                found.append((device.path, kind, info))
     return found
 
 

@@ -1,14 +1,18 @@
-"""A container's cgroup as its state records it: opened, or removed."""
+"""A container's cgroup as its state records it: opened, asked, or removed."""
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
-from ocirt.errors import UsageError
+from ocirt.errors import HostError, StateError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirt.cgroup.directory import Cgroup
     from ocirt.cgroup.manager import CgroupManager, CgroupRecord
+    from ocirt.cgroup.settings import Setting
     from ocirt.state import Container
 
 
@@ -16,6 +20,33 @@ def open_cgroup(container: Container) -> Cgroup | None:
     """The container's cgroup, to be closed; None when it has none of its own, or no longer."""
     record = container.record.cgroup_record()
     return _manager(record).open(record) if record else None
+
+
+def require_cgroup(container: Container) -> Cgroup:
+    """The same for what cannot be done without one. Raises StateError."""
+    cgroup = open_cgroup(container)
+    if cgroup is None:
+        raise StateError(f"container {container.id} has no cgroup of its own", code="cgroup.none")
+    return cgroup
+
+
+def is_frozen(path: str) -> bool:
+    """Whether the processes in a container's cgroup are frozen, by whomever. Raises HostError.
+
+    The path as it is recorded is enough: every status of a container asks this, and imports no manager for it.
+    """
+    from ocirt.cgroup.paths import probe_cgroup_host
+
+    host = probe_cgroup_host()
+    if host is None:
+        return False
+    try:
+        with open(f"{host.directory(path)}/cgroup.events", encoding="ascii") as file:
+            return "frozen 1" in file.read().splitlines()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return False
+        raise HostError.of(error, "read") from None
 
 
 def open_cgroup_for_exec(container: Container, below: str | None) -> Cgroup | None:
@@ -34,6 +65,13 @@ def open_cgroup_for_exec(container: Container, below: str | None) -> Cgroup | No
     if ".." in parts:
         raise UsageError(f'--cgroup: "{below}" must not contain ".."')
     return cgroup.open_below("/".join(parts))
+
+
+def update_manager(container: Container, settings: Sequence[Setting]) -> None:
+    """Tell the cgroup's manager what was written into its files. Raises HostError, StateError."""
+    record = container.record.cgroup_record()
+    if record and settings:
+        _manager(record).update(record, settings)
 
 
 def remove_cgroup(container: Container) -> None:

@@ -67,14 +67,17 @@ def compile_rdt(rdt: IntelRdt, container_id: str, pointer: str = "/linux/intelRd
     if rdt.mem_bw_schema is not None and not rdt.mem_bw_schema.startswith("MB:"):
         raise SpecError(f"{pointer}/memBwSchema", "must start with MB:")
     schemata = []
-    # The order is the specification's: schemata last.
-    for key, text in (("l3CacheSchema", rdt.l3_cache_schema), ("memBwSchema", rdt.mem_bw_schema)):
-        if text is not None:
-            schemata.append(Schema(f"{pointer}/{key}", text, compared=True))
+    # The order is the specification's: memBwSchema after l3CacheSchema, schemata last.
+    if rdt.mem_bw_schema is not None:
+        schemata.append(Schema(f"{pointer}/memBwSchema", rdt.mem_bw_schema, compared=True))
     schemata += [Schema(f"{pointer}/schemata/{i}", text, compared=False) for i, text in enumerate(rdt.schemata)]
     for schema in schemata:
-        if "\n" in schema.text and not schema.pointer.endswith("/l3CacheSchema"):
+        if "\n" in schema.text:
             raise SpecError(schema.pointer, "must not contain a newline")
+    if rdt.l3_cache_schema is not None:
+        # It may be several lines; the kernel refuses an empty one.
+        lines = [line for line in rdt.l3_cache_schema.split("\n") if line.strip()]
+        schemata.insert(0, Schema(f"{pointer}/l3CacheSchema", "\n".join(lines), compared=True))
     return Rdt(pointer, group, explicit, tuple(schemata), container_id if rdt.enable_monitoring else "")
 
 
@@ -164,6 +167,28 @@ def _locked(plan: Rdt, resctrl: Resctrl) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def update_schemata(
+    rdt: IntelRdt, container_id: str, l3_cache_schema: str | None, mem_bw_schema: str | None
+) -> Callable[[], None]:
+    """Give the container's group other schemata, by one write, which is all or nothing. Returns what undoes it.
+
+    `rdt`: what the config says, which tells the group. Raises SpecError and HostError.
+    """
+    wanted = IntelRdt(clos_id=rdt.clos_id, l3_cache_schema=l3_cache_schema, mem_bw_schema=mem_bw_schema)
+    plan = compile_rdt(wanted, container_id)
+    resctrl = probe_resctrl(pointer=plan.pointer)
+    path = os.path.join(resctrl.path, plan.group, "schemata")
+    with _locked(plan, resctrl):
+        before = _read(path, plan.pointer)
+        _write(resctrl, path, "".join(f"{schema.text}\n" for schema in plan.schemata), plan.pointer)
+
+    def undo() -> None:
+        with _locked(plan, resctrl):
+            _write(resctrl, path, before, plan.pointer)
+
+    return undo
 
 
 def remove_rdt(directories: Sequence[str]) -> None:

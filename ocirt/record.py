@@ -23,11 +23,12 @@ _ID_MAX_BYTES = 255 - len(NEW_SUFFIX)
 
 
 class Status(Enum):
-    """runtime.md#state."""
+    """runtime.md#state, and what runc's users know beside it: paused."""
 
     CREATING = "creating"
     CREATED = "created"
     RUNNING = "running"
+    PAUSED = "paused"
     STOPPED = "stopped"
 
     def __str__(self) -> str:
@@ -70,6 +71,12 @@ class Record:
         if self.annotations:
             value["annotations"] = self.annotations
         return value
+
+    @property
+    def cgroup_path(self) -> str | None:
+        """Where the container's cgroup is below the mount of the hierarchy; None for one without."""
+        path = self.cgroup.get("path") if self.cgroup else None
+        return path if isinstance(path, str) else None
 
     def cgroup_record(self) -> CgroupRecord | None:
         """The container's cgroup, as its cgroup manager wants it. Raises StateError for one that isn't understood."""

@@ -9,6 +9,7 @@ seccomp_prologue.py. Profiles mean what they mean under other runtimes:
 - Several conditions on one argument are alternatives (libseccomp takes one condition per argument, so runtimes have
   always made a rule of each); otherwise all of a rule's conditions must hold. SCMP_CMP_MASKED_EQ compares with valueTwo
   those bits of the argument that `value` has.
+- Without `flags` SECCOMP_FILTER_FLAG_SPEC_ALLOW is set, as by runc and crun; an empty list sets none.
 - The native architecture is always filtered. A system call of any architecture that isn't named kills the thread.
 - A system call newer than anything that the profile names gets ENOSYS, unless the default action lets it pass.
 - Where a system call has a second way in, through socketcall(2) or ipc(2), that takes a rule's place of argument 0.
@@ -25,6 +26,7 @@ from typing import Any, Protocol
 from ocirt.errors import HostError, SpecError, errno_text
 from ocirt.seccomp_prologue import Architecture, Rule, prologue
 from ocirt.spec import Seccomp, Syscall, SyscallArg
+from ocirt.spec.checks.seccomp import MAX_ERRNO_RET
 
 # SCMP_ACT_* of seccomp.h, which are the kernel's SECCOMP_RET_*; the low 16 bits of two of them are data.
 KILL_PROCESS, KILL_THREAD, TRAP = 0x80000000, 0x00000000, 0x00030000
@@ -41,8 +43,7 @@ ACTIONS: Mapping[str, int] = {
     "SCMP_ACT_LOG": LOG,
     "SCMP_ACT_NOTIFY": NOTIFY,
 }
-# The data's limits: libseccomp takes errnos below the kernel's MAX_ERRNO, and what a tracer gets is 16 bits wide.
-_DATA_LIMITS = {ERRNO: 4094, TRACE: 0xFFFF}
+_DATA_LIMITS = {ACTIONS[name]: limit for name, limit in MAX_ERRNO_RET.items()}
 
 OPERATORS = tuple(f"SCMP_CMP_{name}" for name in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
 

@@ -1,5 +1,8 @@
 """start: let ocirt-init execute the user's program, and say what went wrong where it doesn't.
 
+The lock is held until the program runs. Poststart hooks, and a program that is slow to say that it is ready, may take
+as long as they like: nobody waits for them to kill the container or to delete it.
+
 A byte into the start FIFO sets it off. The result FIFO then gives EXECUTE and end of file (init held it close-on-exec:
 the program has been executed), or FAILED with what failed, or end of file alone: init was killed.
 """
@@ -11,7 +14,7 @@ import os
 
 from ocirt import ops
 from ocirt._native import lib
-from ocirt.destroy import destroy
+from ocirt.destroy import destroy, destroy_if_there
 from ocirt.errors import HostError, OcirtError, PlanError, StateError
 from ocirt.explain import op_error
 from ocirt.hooks import run_hooks
@@ -20,7 +23,7 @@ from ocirt.notify import NotifyProxy
 from ocirt.protocol import MESSAGE_BYTES, Message
 from ocirt.record import Status
 from ocirt.savedspec import saved_spec
-from ocirt.spec import Spec
+from ocirt.spec import Hook, Spec
 from ocirt.state import NOTIFY_DIRECTORY, RESULT_FIFO, START_FIFO, Container
 
 
@@ -38,9 +41,10 @@ def check_startable(container: Container) -> None:
 
 
 def start(container: Container, log: Logger) -> None:
-    """Start a created container whose lock is held. A hook that fails has it destroyed (runtime.md#lifecycle, 7 and 9).
+    """Start a created container whose lock is held, and let go of that once the program runs.
 
-    Raises StateError, PlanError for what init reports, HookError.
+    A hook that fails has the container destroyed (runtime.md#lifecycle, 7 and 9), where it is still this one that has
+    the id. Raises StateError, PlanError for what init reports, HookError.
     """
     notify = _notify_proxy(container)
     message = release_init(container)
@@ -49,16 +53,22 @@ def start(container: Container, log: Logger) -> None:
         if isinstance(error.op, ops.RunHook):
             destroy(container, log)
         raise error
-    if "poststart" in container.record.hooks:
-        hooks = saved_spec(container).hooks
-        assert hooks
-        try:
-            run_hooks("poststart", hooks.poststart, container.record.oci_state(Status.RUNNING, container.record.pid))
-        except OcirtError:
-            destroy(container, log)
-            raise
+    hooks = _poststart_hooks(container)
+    container.unlock()
+    try:
+        run_hooks("poststart", hooks, container.record.oci_state(Status.RUNNING, container.record.pid))
+    except OcirtError:
+        destroy_if_there(container, log)
+        raise
     if notify:
         _forward_ready(container, notify)
+
+
+def _poststart_hooks(container: Container) -> tuple[Hook, ...]:
+    if "poststart" not in container.record.hooks:
+        return ()
+    hooks = saved_spec(container).hooks
+    return hooks.poststart if hooks else ()
 
 
 def _notify_proxy(container: Container) -> NotifyProxy | None:

@@ -31,6 +31,7 @@ from dataclasses import replace
 from ocirt.errors import HostError, OcirtError, StateError
 from ocirt.lock import DEADLINE_SECONDS as LOCK_DEADLINE_SECONDS
 from ocirt.lock import locked, try_lock, unlock, wait_for_lock
+from ocirt.membership import is_frozen
 from ocirt.record import NEW_SUFFIX, Process, Record, Status, check_id, created_now, is_id, probe_process
 
 __all__ = ["CONFIG", "INIT_COMM", "STATE", "Container", "Record", "Status", "Store", "check_id", "created_now"]
@@ -326,8 +327,8 @@ class Container:
 
     # ---- the process
 
-    def status(self) -> Status:
-        """What the container is at this moment."""
+    def status(self, *, with_pause: bool = True) -> Status:
+        """What the container is at this moment; without `with_pause` a paused one is what it was before."""
         process = self.process()
         if self.record.status == Status.CREATING.value:
             if process is None and self._abandoned():
@@ -337,6 +338,8 @@ class Container:
             process = self.process()
         if process is None:
             return Status.STOPPED
+        if with_pause and self.record.cgroup_path is not None and is_frozen(self.record.cgroup_path):
+            return Status.PAUSED
         return Status.CREATED if process.comm == INIT_COMM else Status.RUNNING
 
     def process(self) -> Process | None:

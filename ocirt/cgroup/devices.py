@@ -98,9 +98,9 @@ class DeviceFilter:
         return b"".join(_assemble(self.rules))
 
 
-def compile_device_filter(rules: Sequence[DeviceRule]) -> DeviceFilter:
+def compile_device_filter(rules: Sequence[DeviceRule], pointer: str = POINTER) -> DeviceFilter:
     """Check and order the rules of linux.resources.devices. Raises SpecError with the pointer of what is wrong."""
-    checked = [_check(rule, f"{POINTER}/{index}") for index, rule in enumerate(rules)]
+    checked = [_check(rule, f"{pointer}/{index}") for index, rule in enumerate(rules)]
     blankets = [index for index, rule in enumerate(checked) if rule.is_about_all_numbers()]
     at = blankets[-1] + 1 if blankets else 0
     ordered = (*checked[:at], *DEFAULT_RULES, *checked[at:])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from ocirt._native import ffi, lib
 from ocirt.cgroup.paths import POINTER
 from ocirt.errors import HostError
 
@@ -66,14 +67,16 @@ class Cgroup:
             raise failure(error, "read", f"{self.where}/{name}") from None
 
     def write(self, name: str, text: str) -> None:
-        try:
-            fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
-            try:
-                os.write(fd, text.encode())
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise failure(error, "write", f"{self.where}/{name}") from None
+        error, _ = self.try_write(name, text)
+        if error:
+            raise HostError("write", f"{self.where}/{name}", error, pointer=POINTER)
+
+    def try_write(self, name: str, text: str) -> tuple[int, bool]:
+        """One write(2): the errno or 0, and whether the file could be opened."""
+        data = text.encode(errors="surrogateescape")
+        opened = ffi.new("int *")
+        result = lib.ocirt_write_at(self.fd, os.fsencode(name), data, len(data), opened)
+        return -result, bool(opened[0])
 
     def events(self) -> dict[str, int]:
         """cgroup.events: `populated` counts the whole subtree, `frozen` the ancestors' freezing too."""
@@ -100,29 +103,38 @@ class Cgroup:
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
 
-    def wait_empty(self, deadline: float) -> None:
-        """Until no process is left, in the subtree either; `deadline` in time.monotonic(). Raises HostError EBUSY."""
+    def wait_event(self, name: str, value: int, deadline: float) -> bool:
+        """Until events() has the value; False where it has not at the deadline, in time.monotonic(). Raises HostError:
+        ENOENT and ENODEV for a cgroup that is gone."""
         path = f"{self.where}/cgroup.events"
         try:
             fd = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
-        except FileNotFoundError:
-            return
         except OSError as error:
             raise failure(error, "open", path) from None
         poll = select.poll()
         poll.register(fd, select.POLLPRI)
         try:
-            while _parse_events(os.pread(fd, 4096, 0).decode())["populated"]:
+            while _parse_events(os.pread(fd, 4096, 0).decode())[name] != value:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise HostError("poll", path, errno.EBUSY, hint=f"still there: {self.processes()[:8]}")
+                    return False
                 poll.poll(left * 1000)
         except OSError as error:
-            # The whole cgroup was removed by someone else.
-            if error.errno != errno.ENODEV:
-                raise failure(error, "read", path) from None
+            raise failure(error, "read", path) from None
         finally:
             os.close(fd)
+        return True
+
+    def wait_empty(self, deadline: float) -> None:
+        """Until no process is left, in the subtree either; `deadline` in time.monotonic(). Raises HostError EBUSY."""
+        try:
+            if not self.wait_event("populated", 0, deadline):
+                path, left = f"{self.where}/cgroup.events", self.processes()[:8]
+                raise HostError("poll", path, errno.EBUSY, hint=f"still there: {left}")
+        except HostError as error:
+            # The whole cgroup was removed by someone else.
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
 
     def remove_children(self) -> bool:
         """Remove all cgroups below this one. False: some process is in one of them, or something made one meanwhile."""

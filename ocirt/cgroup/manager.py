@@ -18,12 +18,15 @@ import errno
 import os
 import posixpath
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from ocirt.cgroup.controllers import enable_controllers
 from ocirt.cgroup.directory import DIRECTORY_FLAGS, Cgroup, failure
 from ocirt.cgroup.owner import apply_cgroup_owner
 from ocirt.cgroup.paths import POINTER, CgroupHost, is_within, parent_paths, plan_cgroup, probe_process_cgroup
+from ocirt.cgroup.settings import NO_CONTROLLERS, Setting
 from ocirt.errors import HostError, StateError, UsageError
 
 # Extended attributes of cgroup directories (Linux 5.7): whose it is, and a mark on what an ocirt made, so that the last
@@ -51,6 +54,10 @@ class CgroupRecord:
     claim: str = ""
     made: tuple[str, ...] = ()
     inode: int | None = None
+    unit: str = ""
+    slice: str = ""
+    bus: str = ""
+    invocation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +69,25 @@ class CreatedCgroup:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ScopeRequest:
+    """What a scope of systemd's is made from beside its place: the container's limits and annotations.
+
+    `rootless`: the user's systemd is asked, if there is one, and not the machine's.
+    """
+
+    settings: tuple[Setting, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    rootless: bool = False
+
+
 class CgroupManager(Protocol):
     """A way to make cgroups. All errors are OcirtErrors that name the property which asked for the cgroup."""
 
     name: str
+
+    def fit(self, settings: Sequence[Setting]) -> tuple[Setting, ...]:
+        """The settings as this manager can keep them."""
 
     def prepare(self, cgroups_path: str | None, container_id: str, *, optional: bool = False) -> CgroupRecord:
         """Where the cgroup will be. Raises SpecError for a cgroupsPath that this manager cannot take.
@@ -73,10 +95,19 @@ class CgroupManager(Protocol):
         `optional`, as resources.may_do_without_cgroup says it: no cgroup, where this user may make none.
         """
 
-    def create(self, record: CgroupRecord, *, owner_uid: int | None = None, optional: bool = False) -> CreatedCgroup:
-        """Make the cgroup, or take the empty one that is there; leaves nothing behind on an error.
+    def create(
+        self,
+        record: CgroupRecord,
+        *,
+        owner_uid: int | None = None,
+        optional: bool = False,
+        controllers: Mapping[str, str] = NO_CONTROLLERS,
+    ) -> CreatedCgroup:
+        """Make the cgroup, or take the empty one that is there; leaves nothing behind on an error, but controllers that
+        it enabled in cgroups which were there before.
 
-        `owner_uid`: see owner.compile_cgroup_owner. `optional`: as for prepare.
+        `owner_uid`: see owner.compile_cgroup_owner. `optional`: as for prepare. `controllers`: those that the cgroup
+        must have, as settings.asked_controllers gives them.
         """
 
     def open(self, record: CgroupRecord) -> Cgroup | None:
@@ -85,6 +116,9 @@ class CgroupManager(Protocol):
     def open_for_exec(self, record: CgroupRecord, pid: int) -> Cgroup | None:
         """The cgroup for another process: where the container's init `pid` really is, if that is in the container's."""
 
+    def update(self, record: CgroupRecord, settings: Sequence[Setting]) -> None:
+        """Tell whoever else keeps the limits of the cgroup of what was written into it. All or nothing."""
+
     def remove(self, record: CgroupRecord, *, timeout: float = 10.0) -> None:
         """Kill what is in the cgroup, and remove it with all below it. Nothing to remove is no error.
 
@@ -92,16 +126,25 @@ class CgroupManager(Protocol):
         """
 
 
-def cgroup_manager(name: str, host: CgroupHost | None, *, optional: bool = False) -> CgroupManager:
-    """The manager of a name, as given with --cgroup-manager or recorded in the state. `optional`: as for prepare."""
+def cgroup_manager(
+    name: str, host: CgroupHost | None, *, optional: bool = False, scope: ScopeRequest | None = None
+) -> CgroupManager:
+    """The manager of a name, as given with --cgroup-manager or recorded in the state. `optional`: as for prepare.
+
+    `scope`: what the systemd manager is to make a new cgroup from.
+    """
     if name == "disabled":
         return DisabledManager()
-    if name != "cgroupfs":
-        raise UsageError(f'unknown cgroup manager "{name}" (there are cgroupfs and disabled)')
+    if name not in ("cgroupfs", "systemd"):
+        raise UsageError(f'unknown cgroup manager "{name}" (there are cgroupfs, systemd and disabled)')
     if host is None and optional:
         return DisabledManager(f"{_NONE}: cgroup v2 is not mounted here")
     if host is None:
         raise StateError(f"{POINTER}: cgroup v2 is not mounted on this host", code="cgroup.missing")
+    if name == "systemd":
+        from ocirt.cgroup.systemd import SystemdManager
+
+        return SystemdManager(host, scope)
     return CgroupfsManager(host)
 
 
@@ -113,10 +156,20 @@ class DisabledManager:
     def __init__(self, *warnings: str) -> None:
         self._warnings = warnings
 
+    def fit(self, settings: Sequence[Setting]) -> tuple[Setting, ...]:
+        return tuple(settings)
+
     def prepare(self, cgroups_path: str | None, container_id: str, *, optional: bool = False) -> CgroupRecord:  # noqa: ARG002
         return CgroupRecord(self.name, None)
 
-    def create(self, record: CgroupRecord, *, owner_uid: int | None = None, optional: bool = False) -> CreatedCgroup:  # noqa: ARG002
+    def create(
+        self,
+        record: CgroupRecord,
+        *,
+        owner_uid: int | None = None,  # noqa: ARG002
+        optional: bool = False,  # noqa: ARG002
+        controllers: Mapping[str, str] = NO_CONTROLLERS,  # noqa: ARG002
+    ) -> CreatedCgroup:
         return CreatedCgroup(record, None, self._warnings)
 
     def open(self, record: CgroupRecord) -> Cgroup | None:  # noqa: ARG002
@@ -124,6 +177,9 @@ class DisabledManager:
 
     def open_for_exec(self, record: CgroupRecord, pid: int) -> Cgroup | None:  # noqa: ARG002
         return None
+
+    def update(self, record: CgroupRecord, settings: Sequence[Setting]) -> None:
+        pass
 
     def remove(self, record: CgroupRecord, *, timeout: float = 10.0) -> None:
         pass
@@ -137,6 +193,9 @@ class CgroupfsManager:
     def __init__(self, host: CgroupHost) -> None:
         self._host = host
 
+    def fit(self, settings: Sequence[Setting]) -> tuple[Setting, ...]:
+        return tuple(settings)
+
     def prepare(self, cgroups_path: str | None, container_id: str, *, optional: bool = False) -> CgroupRecord:
         if optional and self._host.delegated is None:
             return CgroupRecord(self.name, None)
@@ -144,7 +203,14 @@ class CgroupfsManager:
         missing = tuple(each for each in (*parent_paths(path), path) if not os.path.isdir(self._host.directory(each)))
         return CgroupRecord(self.name, path, f"{container_id} {os.urandom(8).hex()}", missing)
 
-    def create(self, record: CgroupRecord, *, owner_uid: int | None = None, optional: bool = False) -> CreatedCgroup:
+    def create(
+        self,
+        record: CgroupRecord,
+        *,
+        owner_uid: int | None = None,
+        optional: bool = False,
+        controllers: Mapping[str, str] = NO_CONTROLLERS,
+    ) -> CreatedCgroup:
         if record.path is None:
             return CreatedCgroup(record, None, (f"{_NONE}: this user may make none",))
         made: list[str] = []
@@ -160,7 +226,9 @@ class CgroupfsManager:
             raise
         record = replace(record, made=tuple(made), inode=os.fstat(cgroup.fd).st_ino)
         try:
-            return CreatedCgroup(record, cgroup, _give(cgroup, owner_uid))
+            assert record.path
+            enable_controllers(self._host, record.path, cgroup, controllers)
+            return CreatedCgroup(record, cgroup, give_cgroup(cgroup, owner_uid))
         except BaseException:
             cgroup.close()
             self.remove(record)
@@ -197,6 +265,9 @@ class CgroupfsManager:
         cgroup.close()
         return inner
 
+    def update(self, record: CgroupRecord, settings: Sequence[Setting]) -> None:
+        pass
+
     def remove(self, record: CgroupRecord, *, timeout: float = 10.0) -> None:
         if record.path is None:
             return
@@ -228,8 +299,8 @@ class CgroupfsManager:
             except OSError as error:
                 raise failure(error, "mkdir", where) from None
             try:
-                _require_fitness(cgroup)
-                _claim(cgroup, claim)
+                require_fitness(cgroup)
+                claim_cgroup(cgroup, claim)
             except BaseException:
                 cgroup.close()
                 raise
@@ -272,14 +343,14 @@ def _mkdir(name: str, dir_fd: int) -> bool:
     return True
 
 
-def _require_fitness(cgroup: Cgroup) -> None:
+def require_fitness(cgroup: Cgroup) -> None:
     """config-linux.md#control-groups: an error for a cgroup that has processes, is frozen, or cannot take a process."""
     events = cgroup.events()
     if events["populated"]:
         count = len(cgroup.processes())
         raise StateError(
             f"{POINTER}: container's cgroup is not empty: {count} process(es) found in {cgroup.where}",
-            code="cgroup.not_empty",
+            code="cgroup.not-empty",
         )
     if events["frozen"]:
         raise StateError(f"{POINTER}: container's cgroup unexpectedly frozen: {cgroup.where}", code="cgroup.frozen")
@@ -290,11 +361,11 @@ def _require_fitness(cgroup: Cgroup) -> None:
         )
 
 
-def _claim(cgroup: Cgroup, claim: str) -> None:
+def claim_cgroup(cgroup: Cgroup, claim: str) -> None:
     try:
         os.setxattr(cgroup.fd, _CLAIM, claim.encode(), os.XATTR_CREATE)
     except FileExistsError:
-        holder = (_attribute(cgroup.fd, _CLAIM) or "").partition(" ")[0]
+        holder = holder_of(cgroup)
         raise StateError(
             f'{POINTER}: the cgroup {cgroup.where} belongs to the container "{holder}": delete that one first (or the '
             "directory, if the container's state is lost)",
@@ -304,7 +375,12 @@ def _claim(cgroup: Cgroup, claim: str) -> None:
         raise failure(error, "setxattr", cgroup.where) from None
 
 
-def _give(cgroup: Cgroup, owner_uid: int | None) -> tuple[str, ...]:
+def holder_of(cgroup: Cgroup) -> str:
+    """The id of the container that the cgroup belongs to; "" where it belongs to none."""
+    return (_attribute(cgroup.fd, _CLAIM) or "").partition(" ")[0]
+
+
+def give_cgroup(cgroup: Cgroup, owner_uid: int | None) -> tuple[str, ...]:
     if owner_uid is None:
         return ()
     try:

@@ -18,7 +18,7 @@ from ocirt.cli.context import Context, make_context
 from ocirt.cli.flags import Args, Command
 from ocirt.cli.parse import Invocation, UnknownCommandError, parse
 from ocirt.cli.table import GLOBAL_FLAGS
-from ocirt.errors import HostError, OcirtError
+from ocirt.errors import HostError, OcirtError, PlanError
 from ocirt.log import Logger
 from ocirt.output import OutputClosedError, write_out
 
@@ -114,6 +114,10 @@ def _run(invocation: Invocation, context: Context) -> int:
     return run(invocation.args, context)
 
 
+# runc's words before what its init reports.
+_INIT_FAILED = "unable to start container process: error during container init: "
+
+
 def _fail(error: Exception, command: Command | None, log: Logger) -> int:
     """Print the error and return the exit code. `command` is the one that failed, None before it came to it."""
     if log.debugging:
@@ -129,6 +133,8 @@ def _fail(error: Exception, command: Command | None, log: Logger) -> int:
         log.error(text if log.debugging else f"{text} (--debug shows where)", code="internal")
         return 1 if command is None else command.failure_code
     prefix = f"{command.failure}: " if command is not None and command.failure else ""
+    if prefix and isinstance(error, PlanError):
+        prefix += _INIT_FAILED
     log.error(f"{prefix}{error}", code=error.code)
     if isinstance(error, UnknownCommandError):
         return 3

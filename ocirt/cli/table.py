@@ -223,10 +223,21 @@ _ALL = (
         description="Removes what create has made: the process that waits for the start, if it still does, the cgroup "
         "and the state. The bundle stays.",
     ),
-    Command("pause", "freeze the processes of a container", module="unsupported", supported=False),
-    Command("resume", "let the processes of a paused container run", module="unsupported", supported=False),
     Command(
-        "update", "change the resource limits of a container", _UPDATE_FLAGS, module="unsupported", supported=False
+        "pause",
+        "freeze the processes of a container",
+        module="pause",
+        description="The command ends when all of them have stopped, those in cgroups that the container made too. "
+        "Signals other than SIGKILL reach them when they run again.",
+    ),
+    Command("resume", "let the processes of a paused container run", module="resume"),
+    Command(
+        "update",
+        "change the resource limits of a container",
+        _UPDATE_FLAGS,
+        module="update",
+        description="What isn't given stays as it is, and when something can't be changed nothing is. The file has an "
+        "object like config.json's linux.resources; device rules in it replace all that the container has.",
     ),
     Command(
         "events",
@@ -235,8 +246,8 @@ _ALL = (
             Flag("interval", "time between statistics", Kind.DURATION, value="TIME", default="5s"),
             Flag("stats", "print statistics once", Kind.SWITCH),
         ),
-        module="unsupported",
-        supported=False,
+        module="events",
+        description="Prints one JSON object a line, until the container ends.",
     ),
     Command("checkpoint", "save a running container", _CHECKPOINT_FLAGS, module="unsupported", supported=False),
     Command("restore", "restore a saved container", _RESTORE_FLAGS, module="unsupported", supported=False),

@@ -37,11 +37,13 @@ def features() -> dict[str, object]:
 
 
 def unsafe_annotations() -> tuple[str, ...]:
-    """Annotations of config.json that make ocirt do something else."""
+    """Annotations of config.json that make ocirt do something else; a "." at the end stands for all that begin so."""
+    from ocirt.cgroup.unit import ANNOTATION_PREFIX
     from ocirt.compile.namespaces import KEEP_GROUPS_ANNOTATION
     from ocirt.hooks import STDERR_ANNOTATION, STDOUT_ANNOTATION
 
-    return (KEEP_GROUPS_ANNOTATION, STDOUT_ANNOTATION, STDERR_ANNOTATION, "run.oci.seccomp_fail_unknown_syscall")
+    seccomp = "run.oci.seccomp_fail_unknown_syscall"
+    return (KEEP_GROUPS_ANNOTATION, STDOUT_ANNOTATION, STDERR_ANNOTATION, ANNOTATION_PREFIX, seccomp)
 
 
 def _hook_kinds() -> list[str]:
@@ -56,7 +58,7 @@ def _linux() -> dict[str, object]:
     return {
         "namespaces": sorted(k.NAMESPACES),
         "capabilities": list(k.CAPABILITIES),
-        "cgroup": {"v1": False, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
+        "cgroup": {"v1": False, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
         "seccomp": _seccomp(),
         "apparmor": {"enabled": True},
         "selinux": {"enabled": True},

@@ -30,7 +30,8 @@ def _kill(container: Container, number: int) -> bool:
     also when init has ended: it is what engines send to get rid of a container's processes.
     """
     container.check_owner()
-    status = container.status()
+    # A paused container takes a signal as any other does: SIGKILL at once, the others when it runs again.
+    status = container.status(with_pause=False)
     if status is Status.CREATING:
         return False
     if number == signal.SIGKILL and not container.record.private_pid and container.record.cgroup is not None:

@@ -43,7 +43,6 @@ def _run_foreground(creation: Creation, session: Session, context: Context) -> i
     relay = Relay(creation.master_fd) if creation.master_fd >= 0 else None
     try:
         start(creation.container, context.log)
-        creation.container.unlock()
         context.log.flush()  # what there is to warn of, now and not when the container ends
         return wait_foreground(session.pid, session.pidfd, relay)
     finally:

@@ -1,4 +1,4 @@
-"""pause, resume, update, events, checkpoint, restore: understood, and refused in clear words."""
+"""checkpoint, restore: understood, and refused in clear words."""
 
 from __future__ import annotations
 

@@ -12,12 +12,13 @@ from ocirt.cli import Args, Context
 from ocirt.creation import Options, prepare
 from ocirt.errors import OcirtError, SpecError, one_line
 from ocirt.host import UnsupportedHostError, probe_host
+from ocirt.notice import Notice
 from ocirt.output import write_json, write_out
 from ocirt.spec import Linux, Spec, all_problems, parse_config
 from ocirt.spec.checks.general import HOOK_NAMES
 from ocirt.spec.host_notices import HOST, host_notices
 from ocirt.spec.load import CONFIG_NAME, decode_with_problems, read_file
-from ocirt.spec.notices import Notice, all_notices, unknown_properties
+from ocirt.spec.notices import all_notices, unknown_properties
 from ocirt.spec.structure import load_schema, structure_problems
 
 PLAN = "warning.plan"

@@ -626,9 +626,10 @@ class Memory(Record):
     kernel: int | None
     # Not in cgroup v2.
     kernel_tcp: int | None
-    # 0 to 100. Not in cgroup v2.
+    # 0 to 100. Not in cgroup v2 as Linux has it.
     swappiness: int | None
     disable_oom_killer: bool
+    # Always so in cgroup v2.
     use_hierarchy: bool
     check_before_update: bool
 
@@ -642,7 +643,7 @@ class Memory(Record):
         kernel_tcp: int | None = None,
         swappiness: int | None = None,
         disable_oom_killer: bool = False,
-        use_hierarchy: bool = False,
+        use_hierarchy: bool = True,
         check_before_update: bool = False,
     ) -> None:
         _set(self, "limit", limit)
@@ -1109,6 +1110,7 @@ class Seccomp(Record):
     default_action: str
     default_errno_ret: int | None
     architectures: tuple[str, ...]
+    # The default is what runc and crun set.
     flags: tuple[str, ...]
     listener_path: str | None
     listener_metadata: str | None
@@ -1120,7 +1122,7 @@ class Seccomp(Record):
         default_action: str,
         default_errno_ret: int | None = None,
         architectures: tuple[str, ...] = (),
-        flags: tuple[str, ...] = (),
+        flags: tuple[str, ...] = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",),
         listener_path: str | None = None,
         listener_metadata: str | None = None,
         syscalls: tuple[Syscall, ...] = (),
@@ -1644,7 +1646,7 @@ def _memory(value: object, at: str) -> Memory:
         kernel_tcp=v.optional_integer(o, "kernelTCP", at, -9223372036854775808, 9223372036854775807),
         swappiness=v.optional_integer(o, "swappiness", at, 0, 18446744073709551615),
         disable_oom_killer=v.optional_boolean(o, "disableOOMKiller", at),
-        use_hierarchy=v.optional_boolean(o, "useHierarchy", at),
+        use_hierarchy=v.optional_boolean(o, "useHierarchy", at, True),
         check_before_update=v.optional_boolean(o, "checkBeforeUpdate", at),
     )
 
@@ -1796,7 +1798,7 @@ def _seccomp(value: object, at: str) -> Seccomp:
         default_action=v.choice(o, "defaultAction", at, _SECCOMP_DEFAULT_ACTION),
         default_errno_ret=v.optional_integer(o, "defaultErrnoRet", at, 0, 4294967295),
         architectures=v.choices_of(o, "architectures", at, _SECCOMP_ARCHITECTURES, False),
-        flags=v.choices_of(o, "flags", at, _SECCOMP_FLAGS, False),
+        flags=v.default_choices_of(o, "flags", at, _SECCOMP_FLAGS, ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)),
         listener_path=v.optional_string(o, "listenerPath", at),
         listener_metadata=v.optional_string(o, "listenerMetadata", at),
         syscalls=v.objects(o, "syscalls", at, _syscall, False),

@@ -134,11 +134,11 @@ class Generator:
         where = f'o, "{name}", at'
         match types[0]:
             case "boolean":
-                return (
-                    Property("bool", f"boolean({where})")
-                    if required
-                    else Property("bool", f"optional_boolean({where})", "False")
-                )
+                if required:
+                    return Property("bool", f"boolean({where})")
+                if schema.get("default", False):
+                    return Property("bool", f"optional_boolean({where}, True)", "True")
+                return Property("bool", f"optional_boolean({where})", "False")
             case "integer":
                 return self.integer_property(where, schema, required)
             case "string":
@@ -185,11 +185,20 @@ class Generator:
             arguments = f"{where}, {items['minimum']}, {items['maximum']}, {nullable}"
             return Property("tuple[int, ...]", f"integers({arguments})", "()")
         if "enum" in items:
-            return Property("tuple[str, ...]", f"choices_of({where}, {self.choice_name(items)}, {nullable})", "()")
+            return self.choices_property(where, schema, nullable)
         if items["type"] == "string" and items["pattern"] == NO_NUL:
             return Property("tuple[str, ...]", f"strings({where}, {nullable})", "()")
         title = self.add_class(items)
         return Property(f"tuple[{title}, ...]", f"objects({where}, _{attribute(title)}, {nullable})", "()")
+
+    def choices_property(self, where: str, schema: Schema, nullable: bool) -> Property:
+        arguments = f"{where}, {self.choice_name(self.resolve(schema['items']))}"
+        if "default" not in schema:
+            return Property("tuple[str, ...]", f"choices_of({arguments}, {nullable})", "()")
+        if nullable:
+            raise ValueError("the generator knows a default only at an array that is not nullable")
+        default = f"({', '.join(map(json.dumps, schema['default']))},)"
+        return Property("tuple[str, ...]", f"default_choices_of({arguments}, {default})", default)
 
     def object_property(self, where: str, schema: Schema, required: bool, nullable: bool) -> Property:
         if "additionalProperties" in schema:

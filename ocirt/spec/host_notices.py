@@ -5,13 +5,15 @@ Guarantees: pure; the Host is what probe_host found.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ocirt.constants import CAPABILITY_BITS
-from ocirt.spec._generated import Spec
+from ocirt.notice import CAPABILITY, Notice
+from ocirt.spec._generated import IDMapping, Spec
 from ocirt.spec.checks.problems import linux_of, namespace_of
-from ocirt.spec.notices import CAPABILITY, CAPABILITY_SETS, Notice, Notices
+from ocirt.spec.notices import CAPABILITY_SETS, Notices
 
 if TYPE_CHECKING:
     from ocirt.host import Host
@@ -26,6 +28,7 @@ def host_notices(spec: Spec, host: Host) -> Notices:
     yield from _missing_modules(spec, host)
     yield from _too_new(spec, host)
     yield from _ungranted_capabilities(spec, host)
+    yield from _bound_devices(spec, host)
     if host.rootless and not namespace_of(spec, "user"):
         yield Notice("/linux/namespaces", "needs a user namespace for a user other than root", HOST)
     if host.cgroup is None and linux_of(spec).cgroups_path:
@@ -68,3 +71,40 @@ def _ungranted_capabilities(spec: Spec, host: Host) -> Iterator[Notice]:
             if bit and not bit & host.bounding:
                 pointer = f"/process/capabilities/{name}/{index}"
                 yield Notice(pointer, f"{capability} cannot be granted on this host", CAPABILITY)
+
+
+def _bound_devices(spec: Spec, host: Host) -> Iterator[Notice]:
+    """Where mknod(2) is not permitted, the host's device is bound (compile/devices.py), with its own mode and owner.
+
+    They are compared as the container will see them; what mappings a user namespace has that is joined isn't known.
+    """
+    linux, user = linux_of(spec), namespace_of(spec, "user")
+    if user is None and not host.in_user_namespace and host.has("CAP_MKNOD"):
+        return
+    for index, device in enumerate(linux.devices):
+        mode, uid, gid = host.device_access.get(device.path, (None, None, None))
+        if mode is None or device.type == "p":
+            continue
+        compared: list[tuple[str, int | None, int | None]] = []
+        if device.file_mode is not None:
+            compared.append(("fileMode", stat.S_IMODE(device.file_mode), mode))
+        if user is None:
+            compared += [("uid", device.uid, uid), ("gid", device.gid, gid)]
+        elif not user.path:
+            compared.append(("uid", _on_host(device.uid, linux.uid_mappings), uid))
+            compared.append(("gid", _on_host(device.gid, linux.gid_mappings), gid))
+        for name, asked, found in compared:
+            if asked is not None and asked != found:
+                shown = oct(mode) if name == "fileMode" else f"the host's {name} {found}"
+                message = f"is not applied: no device can be made here, and the host's {device.path} has {shown}"
+                yield Notice(f"/linux/devices/{index}/{name}", message, HOST)
+
+
+def _on_host(number: int | None, mappings: tuple[IDMapping, ...]) -> int | None:
+    """The host's id for one of a user namespace; -1 where it has none, None for None."""
+    if number is None:
+        return None
+    for entry in mappings:
+        if entry.container_id <= number < entry.container_id + entry.size:
+            return number - entry.container_id + entry.host_id
+    return -1

@@ -6,24 +6,18 @@ Guarantees: pure, and a notice never ends a command. What depends on the host is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from ocirt import SPEC_VERSION
+from ocirt.cgroup.resources import resource_notices
 from ocirt.constants import CAPABILITIES
-from ocirt.spec._generated import Process, Spec
+from ocirt.notice import CAPABILITY, DEPRECATED, IGNORED, LOSSY, PLATFORM, UNKNOWN, VERSION, Notice
+from ocirt.spec._generated import IntelRdt, Process, Spec
 from ocirt.spec.checks.general import SEMVER
 from ocirt.spec.checks.problems import linux_of, namespace_of
 from ocirt.spec.values import pointer_to
 
 Schema: TypeAlias = dict[str, Any]
-
-UNKNOWN = "warning.unknown"
-PLATFORM = "warning.platform"
-CAPABILITY = "warning.capability"
-IGNORED = "warning.ignored"
-DEPRECATED = "warning.deprecated"
-LOSSY = "warning.lossy"
-VERSION = "warning.version"
 
 # Properties of the specification that are for other systems.
 PLATFORM_PROPERTIES = {
@@ -34,16 +28,6 @@ PLATFORM_PROPERTIES = {
 CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 S_IFMT = 0o170000
 FILE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
-
-
-class Notice(NamedTuple):
-    pointer: str
-    message: str
-    code: str
-
-    def __str__(self) -> str:
-        return f"{self.pointer or '/'}: {self.message}"
-
 
 Notices: TypeAlias = Iterator[Notice]
 
@@ -155,9 +139,16 @@ def seccomp(spec: Spec) -> Notices:
 
 
 def intel_rdt(spec: Spec) -> Notices:
-    rdt = linux_of(spec).intel_rdt
-    if rdt and rdt.l3_cache_schema and not rdt.l3_cache_schema.startswith("L3:"):
+    """config-linux.md#configLinuxIntelRdt: what l3CacheSchema SHOULD be."""
+    schema = (linux_of(spec).intel_rdt or IntelRdt()).l3_cache_schema
+    if schema and not schema.startswith("L3:"):
         yield Notice("/linux/intelRdt/l3CacheSchema", "should start with L3:", DEPRECATED)
+    if schema and "\n" in schema:
+        yield Notice("/linux/intelRdt/l3CacheSchema", "should not contain a newline", DEPRECATED)
+
+
+def resources(spec: Spec) -> Notices:
+    yield from resource_notices(linux_of(spec).resources)
 
 
 def mappings_of_joined_namespace(spec: Spec) -> Notices:
@@ -174,6 +165,7 @@ NOTICES: tuple[Callable[[Spec], Notices], ...] = (
     devices,
     seccomp,
     intel_rdt,
+    resources,
     mappings_of_joined_namespace,
 )
 

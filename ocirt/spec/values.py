@@ -163,8 +163,8 @@ def boolean(obj: JsonObject, key: str, at: str) -> bool:
     raise wrong_type("a boolean", value, f"{at}/{key}")
 
 
-def optional_boolean(obj: JsonObject, key: str, at: str) -> bool:
-    return boolean(obj, key, at) if key in obj else False
+def optional_boolean(obj: JsonObject, key: str, at: str, default: bool = False) -> bool:
+    return boolean(obj, key, at) if key in obj else default
 
 
 def array(obj: JsonObject, key: str, at: str, nullable: bool) -> list[Any]:
@@ -202,6 +202,12 @@ def choices_of(obj: JsonObject, key: str, at: str, choices: tuple[str, ...], nul
         if not isinstance(item, str) or item not in choices:
             raise _bad_choice(item, choices, f"{at}/{key}/{index}")
     return tuple(items)
+
+
+def default_choices_of(
+    obj: JsonObject, key: str, at: str, choices: tuple[str, ...], default: tuple[str, ...]
+) -> tuple[str, ...]:
+    return choices_of(obj, key, at, choices, False) if key in obj else default
 
 
 def integers(obj: JsonObject, key: str, at: str, low: int, high: int, nullable: bool) -> tuple[int, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +270,82 @@ def test_failure_of_poststart_destroys(container: Container) -> None:
     assert container.wait() == 137
     container.delete(check=False)
     assert log.read_text() == "poststop\n"
+
+
+@pytest.fixture
+def waiting(container: Container) -> Iterator[subprocess.Popen[bytes]]:
+    """A `start` whose poststart hook waits, and fails with the number that is written to `go`."""
+    go, begun = container.bundle / "go", container.bundle / "begun"
+    os.mkfifo(go)
+    add_hook(container, "poststart", f"touch {begun}; read code < {go}; exit $code")
+    container.process["args"] = ["/probe", "hold"]
+    container.create()
+    argv = container.runtime.argv("start", container.id)
+    with (container.bundle / "start").open("wb") as output:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=output)
+    wait_for(begun.exists)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def let_go(container: Container, code: int) -> None:
+    (container.bundle / "go").write_text(f"{code}\n")
+
+
+def test_commands_do_not_wait_for_a_poststart_hook(container: Container, waiting: subprocess.Popen[bytes]) -> None:
+    """A hook that hangs doesn't stand in the way of the command that ends it all."""
+    assert container.status == "running"
+    assert container.exec("/bin/echo", "here").out == "here\n"
+    begin = time.monotonic()
+    container.delete("--force")
+    assert time.monotonic() - begin < 3
+    assert not (container.runtime.root / container.id).exists()
+    assert container.wait() == 137
+    let_go(container, 0)
+    assert waiting.wait(10) == 0
+
+
+def test_kill_and_delete_do_not_wait_for_a_poststart_hook(
+    container: Container, waiting: subprocess.Popen[bytes]
+) -> None:
+    container.kill("KILL")
+    assert container.wait() == 137
+    container.delete()
+    let_go(container, 0)
+    assert waiting.wait(10) == 0
+
+
+def test_a_poststart_hook_that_fails_when_the_container_is_gone(
+    container: Container, waiting: subprocess.Popen[bytes]
+) -> None:
+    """It takes nothing along: what has the id by then is another container."""
+    container.delete("--force")
+    container.wait()
+    container.config["hooks"] = {}
+    container.start_new()
+    let_go(container, 3)
+    assert waiting.wait(10) == 1
+    assert "/hooks/poststart/0" in (container.bundle / "start").read_text()
+    assert container.status == "running"
+
+
+def test_a_poststart_hook_of_run_that_fails_when_the_container_is_gone(container: Container) -> None:
+    go, begun = container.bundle / "go", container.bundle / "begun"
+    os.mkfifo(go)
+    add_hook(container, "poststart", f"touch {begun}; read code < {go}; exit $code")
+    container.process["args"] = ["/probe", "hold"]
+    process = container.run_in_background()
+    try:
+        wait_for(begun.exists)
+        container.delete("--force")
+        let_go(container, 3)
+        assert process.wait(10) == 1
+    finally:
+        process.kill()
+        process.wait()
+    assert "/hooks/poststart/0" in container.output
+    assert not (container.runtime.root / container.id).exists()
 
 
 @pytest.mark.common

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.runtime import Container
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
+INIT_FAILED = "ocirt create failed: unable to start container process: error during container init: "
 SCHED_BATCH, SCHED_IDLE, SCHED_FIFO, SCHED_DEADLINE = 3, 5, 1, 6
 
 
@@ -240,12 +242,17 @@ def test_io_priority(container: Container, given: str, seen: dict[str, int]) -> 
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
-def test_exec_cpu_affinity_final(container: Container) -> None:
+@pytest.mark.parametrize(
+    ("affinity", "cpus"),
+    [({"initial": "0", "final": "1"}, [1]), ({"initial": "1"}, [1]), ({"initial": "0"}, [0]), ({"final": "0"}, [0])],
+)
+def test_exec_cpu_affinity(container: Container, affinity: dict[str, str], cpus: list[int]) -> None:
+    """The initial one stays in force where no other follows, and no cpuset is entered with the cgroup."""
     container.hold()
-    process = {**container.process, "args": ["/probe"], "execCPUAffinity": {"initial": "0", "final": "1"}}
+    process = {**container.process, "args": ["/probe"], "execCPUAffinity": affinity}
     (container.bundle / "process.json").write_text(json.dumps(process))
     out = container.exec("--process", container.bundle / "process.json").out
-    assert json.loads(out)["cpus"] == [1]
+    assert json.loads(out)["cpus"] == cpus
 
 
 @pytest.mark.common
@@ -347,3 +354,28 @@ def test_sysctl_that_does_not_exist_names_its_pointer(container: Container) -> N
     error = container.refused()
     assert "/linux/sysctl/net.ipv4.no_such_thing" in error
     assert "no such file or directory" in error
+
+
+@pytest.mark.parametrize("mount", ["--bind /proc/sys /proc/sys", "-t tmpfs none /proc/sys/kernel"])
+def test_sysctl_that_something_is_mounted_over(container: Container, mount: str) -> None:
+    """As in a container, where /proc/sys is made read-only. What covers it is not written."""
+    script = f'mount {mount}; exec "$@"'
+    command = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *container.runtime.command)
+    container.runtime = replace(container.runtime, command=command)
+    container.linux["sysctl"] = {"kernel.msgmax": "4096"}
+    error = container.refused()
+    assert error.startswith(f"{INIT_FAILED}/linux/sysctl/kernel.msgmax: set sysctl")
+    assert "(something is mounted over it in the runtime's own /proc/sys, as in most containers)" in error
+
+
+@pytest.mark.common
+@pytest.mark.known_bad("runc", "1.1 passes its own CPU affinity on")
+def test_cpu_affinity_of_the_runtime_is_not_passed_on(container: Container) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) == 1:
+        pytest.skip("this machine has one CPU")
+    bound = ("taskset", "--cpu-list", str(allowed[0]))
+    container.runtime = replace(container.runtime, command=(*bound, *container.runtime.command))
+    assert container.facts()["cpus"] == allowed
+    container.hold()
+    assert container.exec_facts()["cpus"] == allowed

@@ -242,8 +242,7 @@ def test_root_of_the_host_as_state_directory(container: Container) -> None:
     assert command.run("list", check=False).rc == 1
 
 
-def test_resources_that_are_not_there_yet_are_refused(container: Container) -> None:
-    """Never silently: a limit that isn't applied is named."""
-    container.linux["resources"] = {"memory": {"limit": 10**8}}
-    result = container.create(check=False)
-    assert result.rc == 0 or "/linux/resources/memory" in result.error
+def test_a_controller_that_is_not_there_is_refused(container: Container) -> None:
+    """config-linux.md#unified: never silently, whatever controllers a host has."""
+    container.linux["resources"] = {"unified": {"nonsense.max": "1"}}
+    assert "/linux/resources/unified" in container.refused()

@@ -63,6 +63,14 @@ def why_no_cgroup() -> str | None:
     return None if os.access(CGROUP, os.W_OK) else "needs a writable cgroup v2 hierarchy"
 
 
+def why_no_controllers(*names: str) -> str | None:
+    """The reason why cgroups cannot have these controllers here, or None."""
+    if reason := why_no_cgroup():
+        return reason
+    missing = set(names) - set((CGROUP / "cgroup.controllers").read_text().split())
+    return f"needs in cgroup v2: {', '.join(sorted(missing))}" if missing else None
+
+
 def remove_tree(path: Path) -> None:
     """Removes a folder, of which nothing may be a mount point any more."""
     with contextlib.suppress(FileNotFoundError):

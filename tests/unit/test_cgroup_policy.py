@@ -1,4 +1,4 @@
-"""The cgroup's owner, its mount, and what linux.resources asks for: decisions from a config alone."""
+"""The cgroup's owner, its mount, and whether a container needs one: decisions from a config alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ocirt.cgroup.mount import BoundCgroup, NewCgroupMount, compile_cgroup_mount
 from ocirt.cgroup.owner import compile_cgroup_owner, probe_delegated_files
 from ocirt.cgroup.paths import CgroupHost
-from ocirt.cgroup.resources import asked_resources, may_do_without_cgroup
+from ocirt.cgroup.resources import compile_resources, may_do_without_cgroup
 from ocirt.spec import (
     RDMA,
     DeviceRule,
@@ -106,31 +106,32 @@ def test_without_a_namespace_the_cgroup_is_bound(path: str | None, rootless: boo
     assert compile_cgroup_mount(HOST, path, cgroup_namespace=False, rootless=rootless) == mount
 
 
-def test_the_pointers_of_what_the_resources_ask_for() -> None:
-    assert asked_resources(None) == ()
-    assert asked_resources(Resources(devices=(DeviceRule(allow=False, access="rwm"),))) == ()
-    assert asked_resources(Resources(memory=Memory(), pids=Pids())) == ()
-    assert asked_resources(Resources(memory=Memory(limit=0), unified={"a.b": "1"})) == (
-        "/linux/resources/memory",
-        "/linux/resources/unified",
-    )
-    everything = Resources(
-        pids=Pids(limit=-1),
-        hugepage_limits=(HugepageLimit(page_size="2MB", limit=0),),
-        rdma={"mlx5_1": RDMA()},
-    )
-    assert asked_resources(everything) == (
-        "/linux/resources/pids",
-        "/linux/resources/hugepageLimits",
-        "/linux/resources/rdma",
-    )
+def may_do_without(linux: Linux | None, *, rootless: bool) -> bool:
+    settings = compile_resources(linux.resources if linux else None).settings
+    return may_do_without_cgroup(linux, settings, rootless=rootless)
 
 
 def test_a_rootless_container_that_asks_for_nothing_may_do_without_a_cgroup() -> None:
-    assert may_do_without_cgroup(None, rootless=True)
-    assert may_do_without_cgroup(Linux(), rootless=True)
-    assert not may_do_without_cgroup(Linux(), rootless=False)
-    assert not may_do_without_cgroup(Linux(cgroups_path="/x"), rootless=True)
-    assert not may_do_without_cgroup(Linux(resources=Resources(pids=Pids(limit=5))), rootless=True)
-    only_devices = Linux(resources=Resources(devices=(DeviceRule(allow=False, access="rwm"),)))
-    assert may_do_without_cgroup(only_devices, rootless=True)
+    assert may_do_without(None, rootless=True)
+    assert may_do_without(Linux(), rootless=True)
+    assert not may_do_without(Linux(), rootless=False)
+    assert not may_do_without(Linux(cgroups_path="/x"), rootless=True)
+
+
+@pytest.mark.parametrize(
+    ("resources", "may"),
+    [
+        (Resources(devices=(DeviceRule(allow=False, access="rwm"),)), True),
+        (Resources(memory=Memory(), pids=Pids()), True),
+        # Not set, and unlimited, which a process without a cgroup of its own is.
+        (Resources(memory=Memory(limit=0)), True),
+        (Resources(memory=Memory(limit=-1), pids=Pids(limit=-1)), True),
+        (Resources(memory=Memory(limit=1)), False),
+        (Resources(pids=Pids(limit=0)), False),
+        (Resources(rdma={"mlx5_1": RDMA(hca_handles=1)}), False),
+        (Resources(hugepage_limits=(HugepageLimit(page_size="2MB", limit=0),)), False),
+        (Resources(unified={"a.b": "1"}), False),
+    ],
+)
+def test_a_rootless_container_with_a_limit_needs_a_cgroup(resources: Resources, may: bool) -> None:
+    assert may_do_without(Linux(resources=resources), rootless=True) is may

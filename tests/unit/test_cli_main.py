@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,8 +18,9 @@ from ocirt.cli import Context, commit, execute, version_text
 from ocirt.cli.context import _cgroup_manager, _default_root, _rootless, make_context
 from ocirt.cli.flags import Args, Command
 from ocirt.cli.table import COMMANDS, GLOBAL_FLAGS
-from ocirt.errors import SpecError, UsageError
+from ocirt.errors import PlanError, SpecError, UsageError
 from ocirt.log import Logger
+from ocirt.ops import SetHostname
 from ocirt.output import OutputClosedError
 
 
@@ -132,6 +134,15 @@ def test_error_of_a_command(
     value = json.loads(log.read_text())
     assert value["msg"] == f"{prefix}/process/cwd: must be absolute".removeprefix("ocirt: ")
     assert value["code"] == "spec.value"
+
+
+def test_error_of_init_has_runcs_words(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    error = PlanError(SetHostname("/hostname", "h"), errno.EPERM, "sethostname")
+    words = "unable to start container process: error during container init: "
+    assert run_as(monkeypatch, error, "create", "c1") == 1
+    assert capfd.readouterr().err.startswith(f"ocirt create failed: {words}/hostname: ")
+    assert run_as(monkeypatch, error, "exec", "c1", "sh") == 255
+    assert capfd.readouterr().err.startswith(f"ocirt: exec failed: {words}/hostname: ")
 
 
 def test_failed_exec_is_255(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 import types
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,8 @@ def test_devices_of_the_config() -> None:
     ]
     host = probe_host(parse_config(use_user_namespace(with_value("/linux/devices", devices))))
     assert host.devices == {"/dev/null": ("c", 1, 3)}
+    info = os.stat("/dev/null")
+    assert host.device_access == {"/dev/null": (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)}
 
 
 def test_a_namespace_that_is_not_there_is_an_error_with_its_pointer() -> None:

@@ -91,7 +91,9 @@ def test_what_is_listed_is_accepted_in_a_config() -> None:
 
 def test_every_annotation_that_the_code_looks_at_is_listed() -> None:
     literals = {
-        literal for path in OCIRT.rglob("*.py") for literal in re.findall(r'"(run\.oci\.[a-z_.-]+)"', path.read_text())
+        literal
+        for path in OCIRT.rglob("*.py")
+        for literal in re.findall(r'"(run\.oci\.[a-z_.-]+|org\.systemd\.property\.)"', path.read_text())
     }
     assert literals == set(unsafe_annotations())
     assert features()["potentiallyUnsafeConfigAnnotations"] == sorted(literals)

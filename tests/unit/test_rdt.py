@@ -219,6 +219,19 @@ def test_a_cache_schema_of_several_lines_is_one_write(kernel: Kernel, container:
     assert kernel.writes[0] == ("c1/schemata", "L3:0=7\nMB:0=20\n")
 
 
+@pytest.mark.parametrize("schema", ["L3:0=7\n", "\nL3:0=7", "L3:0=7\n \n"])
+def test_the_empty_lines_of_a_cache_schema_are_not_written(kernel: Kernel, container: Container, schema: str) -> None:
+    """The kernel wants a colon in each line."""
+    container.apply(l3_cache_schema=schema)
+    assert kernel.writes[0] == ("c1/schemata", "L3:0=7\n")
+
+
+def test_a_bandwidth_schema_is_written_after_that_of_the_cache_schema(kernel: Kernel, container: Container) -> None:
+    """As version 1.3 of the specification has it; up to 1.2 lines with MB: were to be left out of the first."""
+    container.apply(l3_cache_schema="L3:0=7\nMB:0=20;1=30", mem_bw_schema="MB:0=40")
+    assert kernel.writes[:2] == [("c1/schemata", "L3:0=7\nMB:0=20;1=30\n"), ("c1/schemata", "MB:0=40\n")]
+
+
 def test_without_schemata_no_schemata_file_is_written(kernel: Kernel, container: Container) -> None:
     container.apply()
     assert kernel.writes == [("c1/tasks", "4711")]
@@ -385,6 +398,7 @@ def test_all_is_done_under_resctrls_lock(kernel: Kernel, container: Container) -
         *(({"clos_id": name}, "/closID") for name in (".", "..", "a/b", "/a", "a\n", "info", "mon_groups", "mon_data")),
         ({"mem_bw_schema": "L3:0=f"}, "/memBwSchema"),
         ({"mem_bw_schema": "MB:0=10\nL3:0=f"}, "/memBwSchema"),
+        ({"mem_bw_schema": "MB:0=10\n"}, "/memBwSchema"),
         ({"schemata": ("MB:0=10", "L3:0=f\n")}, "/schemata/1"),
     ],
     ids=str,

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from ocirt import seccomp as s
 from ocirt.errors import SpecError
-from ocirt.spec import Seccomp, Syscall, SyscallArg
+from ocirt.spec import Seccomp, Syscall, SyscallArg, parse_config
 from tests.unit.seccomp_model import ERRNO, X32_BIT, X86, X86_64, action, numbers, simulate, verdict
+from tests.unit.spec_samples import with_value
 
 NATIVE = "SCMP_ARCH_X86_64"
 ENOSYS, EPERM = 38, 1
@@ -108,7 +109,7 @@ def test_notify_is_an_action_with_a_listener() -> None:
     profile = deny(allow("mknod", what="SCMP_ACT_NOTIFY"), allow("write"), listener_path="/run/agent")
     compiled = s.compile_seccomp(profile)
     assert compiled.listener
-    assert compiled.flags == s.NEW_LISTENER
+    assert compiled.flags == s.NEW_LISTENER | s.SPEC_ALLOW
     assert decide(profile, "mknod") == 0x7FC00000
 
 
@@ -326,6 +327,15 @@ def test_all_architectures_of_one_byte_order_at_once() -> None:
 
 
 # flags
+
+
+@pytest.mark.parametrize(("given", "flags"), [({}, s.SPEC_ALLOW), ({"flags": []}, 0)])
+def test_flags_that_are_absent_are_not_flags_that_are_empty(given: dict[str, Any], flags: int) -> None:
+    config = with_value("/linux/seccomp", {"defaultAction": "SCMP_ACT_ERRNO", **given})
+    linux = parse_config(config).linux
+    assert linux
+    assert linux.seccomp
+    assert s.compile_seccomp(linux.seccomp).flags == flags
 
 
 def test_flags() -> None:

@@ -331,18 +331,24 @@ REFUSED: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         [("/linux/resources/devices/0/major", "spec.range"), ("/linux/resources/devices/0/minor", "spec.range")],
     ),
     **{
-        f"resource {name}": (linux(resources={name: value}), [(f"/linux/resources/{name}", "spec.unsupported")])
-        for name, value in {
-            "memory": {"limit": 1},
-            "cpu": {"shares": 2},
-            "pids": {"limit": 0},
-            "blockIO": {"weight": 10},
-            "network": {"classID": 1},
-            "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
-            "rdma": {"mlx5_1": {"hcaHandles": 1}},
-            "unified": {"memory.high": "1"},
-        }.items()
+        f"resource {pointer}": (linux(resources={name: value}), [(f"/linux/resources/{pointer}", code)])
+        for name, value, pointer, code in (
+            ("memory", {"swap": 1}, "memory/swap", "spec.requires"),
+            ("memory", {"disableOOMKiller": True}, "memory/disableOOMKiller", "spec.unsupported"),
+            ("cpu", {"period": 1}, "cpu/period", "spec.range"),
+            ("blockIO", {"leafWeight": 10}, "blockIO/leafWeight", "spec.unsupported"),
+            ("network", {"classID": 1}, "network/classID", "spec.unsupported"),
+            ("rdma", {"mlx5_1": {}}, "rdma/mlx5_1", "spec.requires"),
+            ("unified", {"cgroup.procs": "1"}, "unified/cgroup.procs", "spec.unsupported"),
+        )
     },
+    "resources with several problems": (
+        linux(resources={"memory": {"limit": -2, "useHierarchy": False}}),
+        [
+            ("/linux/resources/memory/limit", "spec.range"),
+            ("/linux/resources/memory/useHierarchy", "spec.unsupported"),
+        ],
+    ),
     # config-linux.md#intelrdt
     **{
         f"closID {value!r}": (linux(intelRdt={"closID": value}), [("/linux/intelRdt/closID", "spec.path")])
@@ -352,10 +358,6 @@ REFUSED: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     "memBwSchema newline": (
         linux(intelRdt={"memBwSchema": "MB:0=20\n"}),
         [("/linux/intelRdt/memBwSchema", "spec.value")],
-    ),
-    "l3CacheSchema newline": (
-        linux(intelRdt={"l3CacheSchema": "L3:0=f\nMB:0=10"}),
-        [("/linux/intelRdt/l3CacheSchema", "spec.value")],
     ),
     "schemata newline": (
         linux(intelRdt={"schemata": ["L3:0=f", "MB:0=10\n"]}),
@@ -401,7 +403,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         [("/linux/seccomp/syscalls/0/errnoRet", "spec.conflict")],
     ),
     "errno that would be cut to 0": (rule(errnoRet=65536), [("/linux/seccomp/syscalls/0/errnoRet", "spec.range")]),
-    "errno above the kernel's": (rule(errnoRet=4096), [("/linux/seccomp/syscalls/0/errnoRet", "spec.range")]),
+    "errno above libseccomp's": (rule(errnoRet=4095), [("/linux/seccomp/syscalls/0/errnoRet", "spec.range")]),
     "trace number": (
         rule(action="SCMP_ACT_TRACE", errnoRet=65536),
         [("/linux/seccomp/syscalls/0/errnoRet", "spec.range")],
@@ -521,6 +523,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "intelRdt": linux(
         intelRdt={"closID": "/", "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=10", "schemata": ["MB:0=20"]}
     ),
+    "l3CacheSchema of several lines": linux(intelRdt={"l3CacheSchema": "L3:0=f\nMB:0=10\n"}),
     "closID with dots": linux(intelRdt={"closID": "..a"}),
     "memory policy": policy("MPOL_BIND", nodes="0,2-3", flags=["MPOL_F_STATIC_NODES", "MPOL_F_NUMA_BALANCING"]),
     "preferred": policy("MPOL_PREFERRED"),
@@ -532,7 +535,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     },
     "masked path with dots": linux(maskedPaths=["/proc/../proc/kcore"]),
     "listener without notify": seccomp(listenerPath="/s", listenerMetadata="m"),
-    "errno": rule(errnoRet=4095),
+    "errno": rule(errnoRet=4094),
     "default errno": seccomp(defaultAction="SCMP_ACT_ERRNO", defaultErrnoRet=38),
     "trace": rule(action="SCMP_ACT_TRACE", errnoRet=65535),
     "notify": rule(action="SCMP_ACT_NOTIFY"),
@@ -583,8 +586,8 @@ def test_all_problems_are_listed_and_the_first_is_raised() -> None:
 def test_checks_of_parts_use_the_pointer_that_they_are_given() -> None:
     with pytest.raises(SpecError, match=r"^/cwd: "):
         check_process(parse_process({"args": ["a"], "cwd": "x"}), "")
-    with pytest.raises(SpecError, match=r"^/linux/resources/pids: "):
-        check_resources(parse_resources({"pids": {"limit": 1}}), "/linux/resources")
+    with pytest.raises(SpecError, match=r"^/linux/resources/cpu/idle: "):
+        check_resources(parse_resources({"cpu": {"idle": 2}}), "/linux/resources")
     check_process(parse_process({"args": ["a"], "cwd": "/"}), "")
     check_resources(parse_resources({}), "")
 

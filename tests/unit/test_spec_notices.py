@@ -12,6 +12,7 @@ import pytest
 from ocirt.cli import Args, Context
 from ocirt.cli.table import COMMANDS
 from ocirt.commands import validate
+from ocirt.constants import ALL_CAPABILITIES, CAPABILITY_BITS
 from ocirt.errors import HostError, SpecError
 from ocirt.host import Host
 from ocirt.log import Logger
@@ -20,7 +21,16 @@ from ocirt.spec.host_notices import host_notices
 from ocirt.spec.notices import all_notices, unknown_properties
 from ocirt.spec.structure import load_schema
 from tests.unit.spec_samples import small_config, with_value
-from tests.unit.test_spec_checks import ACCEPTED, device, linux, mount, process, scheduler, seccomp
+from tests.unit.test_spec_checks import (
+    ACCEPTED,
+    device,
+    in_user_namespace,
+    linux,
+    mount,
+    process,
+    scheduler,
+    seccomp,
+)
 
 CONTEXT = Context(Logger())
 MAPPING = {"containerID": 0, "hostID": 0, "size": 1}
@@ -65,7 +75,11 @@ def notices(config: Any) -> list[tuple[str, str]]:
         (device(fileMode=0o60644), [("/linux/devices/0/fileMode", "warning.ignored")]),
         (device(fileMode=0o20644), []),
         (seccomp(listenerPath="/s"), [("/linux/seccomp/listenerPath", "warning.ignored")]),
+        (linux(resources={"memory": {"limit": 0}}), [("/linux/resources/memory/limit", "warning.ignored")]),
+        (linux(resources={"cpu": {"shares": 1}}), [("/linux/resources/cpu/shares", "warning.lossy")]),
         (linux(intelRdt={"l3CacheSchema": "0=f"}), [("/linux/intelRdt/l3CacheSchema", "warning.deprecated")]),
+        (linux(intelRdt={"l3CacheSchema": "L3:0=f\n"}), [("/linux/intelRdt/l3CacheSchema", "warning.deprecated")]),
+        (linux(intelRdt={"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=10", "schemata": ["L2:0=1"]}), []),
         (
             ACCEPTED["user namespace to join with its mappings"],
             [("/linux/uidMappings", "warning.ignored")],
@@ -127,6 +141,57 @@ def test_unknown_properties() -> None:
 )
 def test_host_notices(config: Any, host: Host, expected: list[tuple[str, str]]) -> None:
     assert [(notice.pointer, notice.code) for notice in host_notices(parse_config(config), host)] == expected
+
+
+FUSE = {"/dev/fuse": (0o660, 0, 5)}
+WITHOUT_MKNOD = ALL_CAPABILITIES & ~CAPABILITY_BITS["CAP_MKNOD"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"fileMode": 0o660, "uid": 0, "gid": 5}, []),
+        ({"fileMode": 0o20660}, []),
+        ({"fileMode": 0o666}, ["fileMode"]),
+        ({"fileMode": 0o666, "uid": 1, "gid": 0}, ["fileMode", "uid", "gid"]),
+    ],
+)
+def test_a_device_that_is_bound_keeps_mode_and_owner(changes: dict[str, int], expected: list[str]) -> None:
+    config = device(path="/dev/fuse", **changes)
+    for host in (Host(in_user_namespace=True, device_access=FUSE), Host(effective=WITHOUT_MKNOD, device_access=FUSE)):
+        found = [notice for notice in host_notices(parse_config(config), host) if "devices" in notice.pointer]
+        assert [notice.pointer for notice in found] == [f"/linux/devices/0/{name}" for name in expected]
+        assert {notice.code for notice in found} <= {"warning.host"}
+    for host in (Host(device_access=FUSE), Host(effective=WITHOUT_MKNOD)):
+        assert list(host_notices(parse_config(config), host)) == []
+
+
+def test_the_mode_in_a_notice_is_octal() -> None:
+    host = Host(effective=WITHOUT_MKNOD, device_access=FUSE)
+    (notice,) = host_notices(parse_config(device(path="/dev/fuse", fileMode=0o666)), host)
+    assert notice.message == "is not applied: no device can be made here, and the host's /dev/fuse has 0o660"
+
+
+def test_the_owner_of_a_bound_device_is_seen_through_the_mapping() -> None:
+    """Container id 0 is host id 1000: root of the host is nobody in there, and its group 5 may be mapped."""
+    mappings = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 7, "hostID": 5, "size": 1}]
+    user = in_user_namespace()
+    user["linux"] |= {"uidMappings": mappings, "gidMappings": mappings}
+    config = with_value(
+        "/linux/devices",
+        [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666, "uid": 0, "gid": 7}],
+        user,
+    )
+    host = Host(device_access=FUSE)
+    assert [notice.pointer for notice in host_notices(parse_config(config), host)] == [
+        "/linux/devices/0/fileMode",
+        "/linux/devices/0/uid",
+    ]
+    joined = with_value("/linux/namespaces/6/path", "/ns/user", config)
+    assert [notice.pointer for notice in host_notices(parse_config(joined), host)] == ["/linux/devices/0/fileMode"], (
+        "whose mappings are not known"
+    )
 
 
 def arguments(*positional: str, **flags: str) -> Args:

@@ -60,12 +60,14 @@ def by_name(path: Path) -> str:
 # Examples of the specification that are meant for schemas, and cannot run on Linux as they are.
 NEEDS_MORE = {
     "linux-netdevice": [("/linux/netDevices", "spec.requires")],
-    "linux-rdma": [("/linux/resources/rdma", "spec.unsupported")],
     "freebsd-example": [("/hostname", "spec.requires")],
     "zos-example": [("/hostname", "spec.requires")],
     "spec-example": [
         (f"/linux/resources/{name}", "spec.unsupported")
-        for name in ("memory", "cpu", "pids", "blockIO", "network", "hugepageLimits")
+        for name in (
+            *("memory/useHierarchy", "cpu/realtimeRuntime", "cpu/realtimePeriod", "blockIO/leafWeight"),
+            *("blockIO/weightDevice/0/leafWeight", "network/classID", "network/priorities"),
+        )
     ],
 }
 

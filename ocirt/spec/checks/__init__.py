@@ -26,7 +26,7 @@ PROCESS_CHECKS: tuple[Callable[[Process, str], Problems], ...] = (
 )
 RESOURCE_CHECKS: tuple[Callable[[Resources, str], Problems], ...] = (
     linux.device_rules,
-    linux.unsupported_resources,
+    linux.resources,
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ocirt.constants import parse_ranges
+from ocirt.cgroup import resources as cgroup_resources
+from ocirt.constants import MAX_MAJOR, MAX_MINOR, parse_ranges
 from ocirt.errors import SpecError
 from ocirt.spec._generated import Device, IntelRdt, MemoryPolicy, Resources, Spec
 from ocirt.spec.checks.problems import (
@@ -17,8 +18,6 @@ from ocirt.spec.checks.problems import (
 )
 from ocirt.spec.values import RANGE, REQUIRED, VALUE
 
-# Of the kernel's dev_t: 12 and 20 bits (MINORBITS).
-MAX_MAJOR, MAX_MINOR = 0xFFF, 0xFFFFF
 # MAX_NUMNODES with the largest CONFIG_NODES_SHIFT.
 MAX_NODE = 1023
 EMPTY_NODES_MODES = ("MPOL_DEFAULT", "MPOL_LOCAL")
@@ -63,29 +62,14 @@ def device_rules(resources: Resources, at: str) -> Problems:
                 yield SpecError(f"{pointer}/{name}", f"must be from -1 to {2**32 - 1}", RANGE)
 
 
-def unsupported_resources(resources: Resources, at: str) -> Problems:
-    """Everything but the device rules: a limit that isn't applied must not look as if it were."""
-    asked = {
-        "memory": resources.memory,
-        "cpu": resources.cpu,
-        "pids": resources.pids,
-        "blockIO": resources.block_io,
-        "network": resources.network,
-    }
-    for name, group in asked.items():
-        if group and group != type(group)():
-            yield SpecError(f"{at}/{name}", "is not supported yet", UNSUPPORTED)
-    for name, entries in (
-        ("hugepageLimits", resources.hugepage_limits),
-        ("rdma", resources.rdma),
-        ("unified", resources.unified),
-    ):
-        if entries:
-            yield SpecError(f"{at}/{name}", "is not supported yet", UNSUPPORTED)
+def resources(asked: Resources, at: str) -> Problems:
+    """What the files of a cgroup cannot say: one place decides on it."""
+    yield from cgroup_resources.resource_problems(asked, at)
 
 
 def intel_rdt(spec: Spec) -> Problems:
-    """config-linux.md#intelrdt. closID is the name of one directory, a schema one line of a file."""
+    """config-linux.md#intelrdt. closID is the name of one directory, a schema one line of a file (l3CacheSchema may be
+    several: that it SHOULD NOT is a warning)."""
     rdt = linux_of(spec).intel_rdt
     if not rdt:
         return
@@ -99,7 +83,7 @@ def intel_rdt(spec: Spec) -> Problems:
 
 
 def _single_lines(rdt: IntelRdt, at: str) -> Problems:
-    lines = {f"{at}/l3CacheSchema": rdt.l3_cache_schema, f"{at}/memBwSchema": rdt.mem_bw_schema}
+    lines = {f"{at}/memBwSchema": rdt.mem_bw_schema}
     lines |= {f"{at}/schemata/{index}": line for index, line in enumerate(rdt.schemata)}
     for pointer, line in lines.items():
         if line and "\n" in line:

@@ -7,9 +7,9 @@ from ocirt.spec._generated import Spec
 from ocirt.spec.checks.problems import CONFLICT, REQUIRES, UNSUPPORTED, Problems, linux_of
 from ocirt.spec.values import RANGE
 
-# What an action's number may be: MAX_ERRNO of the kernel, and the 16 bits of SECCOMP_RET_DATA. A larger one would be
-# cut, 65536 to 0: a call that is refused would look like one that succeeded.
-MAX_ERRNO_RET = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 65535}
+# What an action's number may be: libseccomp takes errnos below MAX_ERRNO (4095) of the kernel, and SECCOMP_RET_DATA has
+# 16 bits. A larger one would be cut, 65536 to 0: a call that is refused would look like one that succeeded.
+MAX_ERRNO_RET = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 65535}
 NOTIFY = "SCMP_ACT_NOTIFY"
 
 
