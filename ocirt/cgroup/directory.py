@@ -6,6 +6,7 @@ has nested cgroups in its own; waiting is for the kernel's events, never by slee
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -50,7 +51,9 @@ class Cgroup:
         return Cgroup(fd, f"{self.where}/{path}")
 
     def close(self) -> None:
-        os.close(self.fd)
+        """close(2) has done it even when it says otherwise, and what was done with the cgroup is done."""
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
 
     def __enter__(self) -> Cgroup:
         return self

@@ -218,7 +218,12 @@ class CgroupfsManager:
             cgroup = self._make(record.path, record.claim, made)
         except HostError as error:
             self._unmake(made)
-            if not optional or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            for pointer in controllers.values():
+                hint = "a limit needs a cgroup of the container's own, and this user may make none there"
+                raise HostError("mkdir", self._host.directory(record.path), error.errno, pointer=pointer, hint=hint)
+            if not optional:
                 raise
             return CreatedCgroup(replace(record, path=None, made=()), None, (f"{_NONE}: {error}",))
         except BaseException:

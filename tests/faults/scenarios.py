@@ -16,16 +16,19 @@ from typing import Any
 from tests.faults.injection import Done, Server
 from tests.support import leaks
 from tests.support.bundle import Config, bind_entry, default_config, link_tree, use_user_namespace, without_namespace
+from tests.support.isolation import CGROUP
 from tests.support.runtime import wait_for
 
 HOST_TRUE = {"path": "/bin/true"}
 HOST_SHELL = {"path": "/bin/sh", "args": ["sh", "-c", "read state; echo $state"], "timeout": 30}
 MAPPING = [{"containerID": 0, "hostID": 70000, "size": 1000}]
 DEVICE, PEER = "fault0", "fault1"
+UPDATE = {"cgroup.max.depth": "5", "cgroup.max.descendants": "7"}
 
 
 def plain(config: Config, bundle: Path) -> None:
-    """What an engine asks for, in a cgroup whose parents are to be made."""
+    """What an engine asks for, in a cgroup whose parents are to be made; and what an update will ask for."""
+    (bundle / "update").write_text(json.dumps({"unified": UPDATE, "devices": [{"allow": False, "access": "rwm"}]}))
 
 
 def brief(config: Config, bundle: Path) -> None:
@@ -192,7 +195,7 @@ class Subject:
             if (self.id in listed.out) != bool(status):
                 wrong.append(f"list and state contradict each other: {listed.out!r}, {status!r}")
             # An init whose runtime is gone before it was READY ends by itself: it needs no delete.
-            if status not in ("created", "running") and (left := self.server.processes()):
+            if status not in ("created", "running", "paused") and (left := self.server.processes()):
                 wrong.append(f"a container that is {status or 'not there'} has processes: {left}")
         except AssertionError as error:
             wrong.append(str(error))
@@ -246,6 +249,9 @@ class Command:
     before: Callable[[Subject], None] = lambda subject: None
     traces_init: bool = False  # also the container's init, which is there before the command
     keeps_container: bool = False  # one container for all points
+    changed: Callable[[Subject], list[str]] = (
+        lambda subject: []
+    )  # what is not as it was before, which a failure forbids
 
     @property
     def undoes(self) -> bool:
@@ -259,6 +265,22 @@ def create_it(subject: Subject) -> None:
 
 def run_it(subject: Subject) -> None:
     subject.ocirt("run", "--detach", *subject.creating)
+
+
+def pause_it(subject: Subject) -> None:
+    run_it(subject)
+    subject.ocirt("pause", subject.id)
+
+
+def limits_changed(subject: Subject) -> list[str]:
+    """What an update has left in the cgroup and the state."""
+    cgroup = CGROUP / str(subject.config["linux"]["cgroupsPath"]).strip("/")
+    changed = [name for name in UPDATE if (cgroup / name).read_text() != "max\n"]
+    return changed + [path.name for path in (subject.server.root / subject.id).glob("resources.json")]
+
+
+def is_paused(subject: Subject) -> list[str]:
+    return ["it is paused"] if subject.status() == "paused" else []
 
 
 def stop_it(subject: Subject) -> None:
@@ -275,6 +297,15 @@ COMMANDS = {
         Command("run", lambda s: ("run", "--detach", *s.creating), ("running",)),
         Command("run in the foreground", lambda s: ("run", *s.creating), ("",)),
         Command("exec", lambda s: ("exec", s.id, "/bin/true"), ("running",), run_it, keeps_container=True),
+        Command("pause", lambda s: ("pause", s.id), ("paused",), run_it, changed=is_paused),
+        Command("resume", lambda s: ("resume", s.id), ("running",), pause_it),
+        Command(
+            "update",
+            lambda s: ("update", "-r", f"{s.bundle}/update", s.id),
+            ("running",),
+            run_it,
+            changed=limits_changed,
+        ),
         Command("delete", lambda s: ("delete", s.id), ("",), stop_it),
         Command("delete --force", lambda s: ("delete", "--force", s.id), ("",), run_it),
     )

@@ -73,6 +73,8 @@ class Sweep:
             status = self.subject.status()
         except AssertionError as error:
             return [*wrong, str(error)]
+        if done.rc and status:
+            wrong += [f"changed by the command that failed: {what}" for what in self.command.changed(self.subject)]
         if done.rc and self.command.undoes:
             wrong += [f"left behind by the error: {what}" for what in self.subject.leftovers()]
             if status:

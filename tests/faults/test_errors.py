@@ -42,6 +42,8 @@ INIT_CAN_DO_WITHOUT: dict[str, frozenset[int] | None] = {
     "faccessat2": frozenset({errno.EPERM}),
     # stdio that cannot be given to the user stays as it is.
     "fchownat": frozenset({errno.EPERM}),
+    # The CPU affinity stays as it was inherited, as with runc.
+    "sched_setaffinity": None,
     # What cannot be told to be a mount's root is not taken for one, and covered once more.
     "statx": None,
 }
@@ -53,6 +55,7 @@ HOME_CALLS = ("openat2", "fstat", "read")
     ("kind", "name", "count"),
     [
         *points_of("plain", counts=ALL_RUNTIME_POINTS),
+        *points_of("plain", counts={"pause": 60, "resume": 40, "update": 120}),
         *points_of("hooked", "isolated", counts=RUNTIME_POINTS),
         *points_of("networked", counts={"create": 60}),
         *points_of("brief", counts={"run in the foreground": 60}),

@@ -203,6 +203,7 @@ def test_foreground_run_translates_newlines_once(container: Container) -> None:
 
 
 @pytest.mark.common
+@pytest.mark.known_bad("runc", "1.1 sets the size after the program has begun, which busybox stty may find without one")
 def test_foreground_run_into_a_pipe_has_no_carriage_returns(container: Container) -> None:
     container.shell("echo one; echo two; stty -a | grep -o -e '-onlcr'")
     with at_a_terminal(container, subprocess.PIPE) as (process, _):
