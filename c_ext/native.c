@@ -183,7 +183,10 @@ int ocirt_init_image(void) {
 }
 
 int ocirt_write_at(int dir_fd, const char *name, const void *data, size_t bytes, int *opened) {
-    int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    int fd;
+    do
+        fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
     *opened = fd >= 0;
     if (fd < 0)
         return -errno;

@@ -222,7 +222,9 @@ class CgroupfsManager:
                 raise
             for pointer in controllers.values():
                 hint = "a limit needs a cgroup of the container's own, and this user may make none there"
-                raise HostError("mkdir", self._host.directory(record.path), error.errno, pointer=pointer, hint=hint)
+                raise HostError(
+                    "mkdir", self._host.directory(record.path), error.errno, pointer=pointer, hint=hint
+                ) from None
             if not optional:
                 raise
             return CreatedCgroup(replace(record, path=None, made=()), None, (f"{_NONE}: {error}",))
