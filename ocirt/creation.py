@@ -247,8 +247,7 @@ class Creation:
         if self.cgroup is None:
             return False
         with contextlib.suppress(HostError):
-            events = dict(line.split() for line in self.cgroup.read("memory.events").splitlines())
-            return events.get("oom_kill", "0") != "0"
+            return self.cgroup.keyed("memory.events").get("oom_kill", 0) != 0
         return False
 
     def _filter_devices(self) -> None:

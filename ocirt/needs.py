@@ -23,9 +23,10 @@ from ocirt.compile.request import (
 )
 from ocirt.driver import Session
 from ocirt.errors import HostError, SpecError
+from ocirt.idmap import read_map
 from ocirt.ops import Sync
 from ocirt.plan import Plan
-from ocirt.spec import IDMapping, Linux
+from ocirt.spec import Linux
 from ocirt.state import RESULT_FIFO, START_FIFO, Container
 from ocirt.usermap import open_idmapped_tree, open_mapped_namespace
 
@@ -127,10 +128,3 @@ def probe_user(pid: int) -> JoinedUser:
     with open(f"/proc/{pid}/setgroups", encoding="ascii") as file:
         denied = file.read().strip() == "deny"
     return JoinedUser(uid_mappings=uid, gid_mappings=gid, setgroups_denied=denied)
-
-
-def read_map(path: str) -> tuple[IDMapping, ...]:
-    """A uid_map or gid_map of /proc/PID (user_namespaces(7)). Raises OSError."""
-    with open(path, encoding="ascii") as file:
-        rows = [[int(number) for number in line.split()] for line in file]
-    return tuple(IDMapping(container_id=inside, host_id=outside, size=size) for inside, outside, size in rows)

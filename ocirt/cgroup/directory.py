@@ -83,7 +83,11 @@ class Cgroup:
 
     def events(self) -> dict[str, int]:
         """cgroup.events: `populated` counts the whole subtree, `frozen` the ancestors' freezing too."""
-        return _parse_events(self.read("cgroup.events"))
+        return self.keyed("cgroup.events")
+
+    def keyed(self, name: str) -> dict[str, int]:
+        """A file of the format "flat keyed" (cgroup-v2.rst)."""
+        return parse_keyed(self.read(name))
 
     def processes(self) -> list[int]:
         """The pids of all processes in the cgroup and below it, ascending, without those of foreign pid namespaces."""
@@ -117,7 +121,7 @@ class Cgroup:
         poll = select.poll()
         poll.register(fd, select.POLLPRI)
         try:
-            while _parse_events(os.pread(fd, 4096, 0).decode())[name] != value:
+            while parse_keyed(os.pread(fd, 4096, 0).decode())[name] != value:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
@@ -176,7 +180,8 @@ def _read(dir_fd: int, name: str) -> str:
         return file.read()
 
 
-def _parse_events(text: str) -> dict[str, int]:
+def parse_keyed(text: str) -> dict[str, int]:
+    """The text of a flat keyed file."""
     return {key: int(value) for key, value in (line.split() for line in text.splitlines())}
 
 

@@ -42,12 +42,11 @@ def is_to_freeze(cgroup: Cgroup) -> bool:
 
 def is_frozen_from_above(cgroup: Cgroup) -> bool:
     try:
-        events = cgroup.read("../cgroup.events")
+        return cgroup.keyed("../cgroup.events")["frozen"] == 1
     except HostError as error:
         if error.errno == errno.ENOENT:  # the root of the hierarchy is never frozen
             return False
         raise
-    return "frozen 1" in events.splitlines()
 
 
 def _wait(cgroup: Cgroup, frozen: int, deadline_seconds: float, hint: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ocirt.errors import HostError
+from ocirt.idmap import host_id
 
 if TYPE_CHECKING:
     from ocirt.spec import IDMapping, Spec
@@ -43,16 +44,8 @@ def compile_cgroup_owner(spec: Spec, uid_mappings: Sequence[IDMapping] | None) -
     )
     if not writable:
         return None
-    return _host_id(spec.process.user.uid, uid_mappings)
-
-
-def _host_id(container_id: int, mappings: Sequence[IDMapping] | None) -> int | None:
-    if mappings is None:
-        return container_id
-    for mapping in mappings:
-        if mapping.container_id <= container_id < mapping.container_id + mapping.size:
-            return mapping.host_id + container_id - mapping.container_id
-    return None
+    uid = spec.process.user.uid
+    return uid if uid_mappings is None else host_id(uid, uid_mappings)
 
 
 def apply_cgroup_owner(cgroup_fd: int, where: str, uid: int) -> None:

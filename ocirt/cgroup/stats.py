@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from ocirt.cgroup.directory import Cgroup, failure
+from ocirt.constants import parse_ranges
 from ocirt.errors import HostError
 
 UNLIMITED = 2**64 - 1
@@ -121,7 +122,7 @@ def _cpu(files: Files) -> Object:
 def _cpuset(files: Files) -> Object:
     lists: Object = {}
     for key, name in (("cpus", "cpuset.cpus.effective"), ("mems", "cpuset.mems.effective")):
-        if numbers := list(_list(files.get(name, ""))):
+        if numbers := sorted(parse_ranges(files.get(name, ""))):
             lists[key] = numbers
     return lists | dict.fromkeys(_CPUSET_V1, 0)
 
@@ -225,11 +226,3 @@ def _table(files: Files, name: str) -> dict[str, int]:
     """A flat keyed file (cgroup-v2.rst, "Format")."""
     pairs = (line.partition(" ") for line in files.get(name, "").splitlines())
     return {key: _value(value) for key, _, value in pairs}
-
-
-def _list(text: str) -> Iterator[int]:
-    """The numbers of a list such as 0-2,7 (cpuset(7), "List format")."""
-    for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        if first.isdecimal():
-            yield from range(int(first), int(last or first) + 1)

@@ -53,6 +53,7 @@ from ocirt.cgroup.unit import (
     plan_unit,
 )
 from ocirt.errors import HostError, StateError
+from ocirt.idmap import host_id, read_map
 
 _SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
@@ -447,10 +448,9 @@ def _refusal(what: str, error: BusError, properties: Iterable[UnitProperty]) -> 
 
 def _probe_uid() -> int:
     """This process's uid as the initial user namespace knows it, whose systemd it is."""
-    try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
-            rows = [[int(number) for number in line.split()] for line in file]
-    except OSError:
-        rows = []
     uid = os.getuid()
-    return next((outside + uid - inside for inside, outside, size in rows if inside <= uid < inside + size), uid)
+    try:
+        outside = host_id(uid, read_map("/proc/self/uid_map"))
+    except OSError:
+        return uid
+    return uid if outside is None else outside

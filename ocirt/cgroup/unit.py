@@ -15,8 +15,11 @@ from dataclasses import dataclass, replace
 
 from ocirt.cgroup.gvariant import NUMBERS, Variant, parse_variant
 from ocirt.cgroup.paths import POINTER
+from ocirt.cgroup.resources import DEFAULT_PERIOD_USEC
 from ocirt.cgroup.settings import Setting
+from ocirt.constants import parse_ranges, to_bitmask
 from ocirt.errors import SpecError
+from ocirt.spec.values import pointer_to
 
 ANNOTATION_PREFIX = "org.systemd.property."
 
@@ -129,7 +132,7 @@ def compile_annotations(annotations: Mapping[str, str]) -> tuple[UnitProperty, .
 
 
 def _annotated(name: str, text: str) -> UnitProperty:
-    pointer = "/annotations/" + f"{ANNOTATION_PREFIX}{name}".replace("~", "~0").replace("/", "~1")
+    pointer = pointer_to("/annotations", f"{ANNOTATION_PREFIX}{name}")
     if not re.fullmatch(r"[A-Za-z]{3,}", name):
         raise SpecError(pointer, "a property's name is three or more letters")
     if name in _OWN_PROPERTIES:
@@ -167,7 +170,6 @@ def fit_settings(settings: Iterable[Setting]) -> tuple[Setting, ...]:
 
 
 _PERCENT_USEC = 10_000
-_DEFAULT_PERIOD_USEC = 100_000
 
 
 def _fit_quota(value: str) -> str:
@@ -183,7 +185,7 @@ def _quota(value: str) -> tuple[int, int] | None:
     match = re.fullmatch(r"(max|[0-9]+)(?:\s+([0-9]+))?", value.strip())
     if not match:
         return None
-    period = int(match[2] or _DEFAULT_PERIOD_USEC)
+    period = int(match[2] or DEFAULT_PERIOD_USEC)
     if period == 0 or match[1] == "0":
         return None
     if match[1] == "max":
@@ -282,17 +284,10 @@ def _size(value: str) -> int | None:
 
 def _cpuset_mask(value: str) -> list[int] | None:
     """The bytes of a mask, the least numbers first, of a list such as "0-3,8" (cpuset(7)); None for another form."""
-    mask = 0
-    for part in value.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,5})(?:-([0-9]{1,5}))?\s*", part, re.ASCII)
-        if part.strip() and not match:
-            return None
-        if match:
-            first, last = int(match[1]), int(match[2] or match[1])
-            if first > last:
-                return None
-            mask |= (1 << (last + 1)) - (1 << first)
-    return list(mask.to_bytes((mask.bit_length() + 7) // 8, "little"))
+    try:
+        return list(to_bitmask(parse_ranges(value)).rstrip(b"\0"))
+    except ValueError:
+        return None
 
 
 # ---- io

@@ -13,7 +13,7 @@ import select
 import time
 from collections.abc import Callable
 
-from ocirt.cgroup.directory import Cgroup, failure
+from ocirt.cgroup.directory import Cgroup, failure, parse_keyed
 from ocirt.cgroup.stats import compile_stats, probe_stats_files
 from ocirt.cli import Args, Context
 from ocirt.errors import HostError, StateError, UsageError
@@ -136,4 +136,4 @@ class _Watched:
             if error.errno == errno.ENODEV:
                 raise CgroupGoneError from None
             raise failure(error, "read", self._path) from None
-        return int(dict(line.split() for line in text.splitlines()).get(key, 0))
+        return parse_keyed(text).get(key, 0)

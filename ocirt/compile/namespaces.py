@@ -14,6 +14,7 @@ from ocirt.compile.context import Context, CreateContext, ExecContext
 from ocirt.compile.request import ContainerPidfd, NamespacePath, UserMappings
 from ocirt.errors import SpecError
 from ocirt.host import Host
+from ocirt.idmap import host_id
 from ocirt.ops import Op, RaiseLoopback, Sync
 from ocirt.spec import IDMapping, TimeOffset
 from ocirt.usermap import UserMapping
@@ -118,7 +119,7 @@ def mapping_text(mappings: tuple[IDMapping, ...]) -> str:
 
 def mapped(container_id: int, mappings: tuple[IDMapping, ...]) -> bool:
     """Whether the id exists in the user namespace."""
-    return any(entry.container_id <= container_id < entry.container_id + entry.size for entry in mappings)
+    return host_id(container_id, mappings) is not None
 
 
 def compile_time_offsets(offsets: dict[str, TimeOffset]) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ocirt.constants import CAPABILITY_BITS
+from ocirt.idmap import host_id
 from ocirt.notice import CAPABILITY, Notice
 from ocirt.spec._generated import IDMapping, Spec
 from ocirt.spec.checks.problems import linux_of, namespace_of
@@ -104,7 +105,5 @@ def _on_host(number: int | None, mappings: tuple[IDMapping, ...]) -> int | None:
     """The host's id for one of a user namespace; -1 where it has none, None for None."""
     if number is None:
         return None
-    for entry in mappings:
-        if entry.container_id <= number < entry.container_id + entry.size:
-            return number - entry.container_id + entry.host_id
-    return -1
+    found = host_id(number, mappings)
+    return -1 if found is None else found
