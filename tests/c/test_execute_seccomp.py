@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
-import select
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,44 +14,25 @@ import pytest
 from ocirt import ops
 from ocirt._native import lib
 from tests.c.init_runner import RET_ERRNO, RET_NOTIFY, InitRunner, Outcome, failing, seccomp_filter, shell, status_field
+from tests.c.supervisor import Supervisor
 
 POINTER = "/linux/seccomp"
 NO_NEW_PRIVILEGES = ops.SetNoNewPrivileges("")
 FLAG_TSYNC, FLAG_LOG = 1, 2
-# linux/seccomp.h: SECCOMP_IOCTL_NOTIF_RECV, _SEND and SECCOMP_USER_NOTIF_FLAG_CONTINUE
-NOTIF_RECV, NOTIF_SEND, FLAG_CONTINUE = 0xC0502100, 0xC0182101, 1
+FLAG_CONTINUE = 1  # linux/seccomp.h: SECCOMP_USER_NOTIF_FLAG_CONTINUE
 
 
-class Agent:
+class Agent(Supervisor):
     """Lets everything that it is notified of go on, and counts."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seen: list[int] = []
-        self.fd = -1
-        self._thread = threading.Thread(target=self._answer)
 
-    def take(self, fd: int) -> None:
-        self.fd = fd
-        self._thread.start()
-
-    def _answer(self) -> None:
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        while poll.poll()[0][1] & select.POLLIN:
-            request = bytearray(80)
-            try:
-                fcntl.ioctl(self.fd, NOTIF_RECV, request)
-                number, _, _, call = struct.unpack_from("=QIIi", request)
-                self.seen.append(call)
-                fcntl.ioctl(self.fd, NOTIF_SEND, bytearray(struct.pack("=QqiI", number, 0, 0, FLAG_CONTINUE)))
-            except OSError as error:
-                if error.errno != errno.ENOENT:  # it was killed meanwhile
-                    raise
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            self._thread.join()
-            os.close(self.fd)
+    def answer(self, request: bytes) -> tuple[int, int]:
+        _, _, _, call = struct.unpack_from("=QIIi", request)
+        self.seen.append(call)
+        return 0, FLAG_CONTINUE
 
 
 @pytest.fixture

@@ -7,11 +7,8 @@ it of the write(2), it looks at what is written and to which file, and says that
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import select
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +17,13 @@ import pytest
 from ocirt import ops
 from ocirt._native import lib
 from tests.c.init_runner import RET_ALLOW, RET_NOTIFY, InitRunner, failing, syscall_number
+from tests.c.supervisor import Supervisor
 
 LABEL = "system_u:system_r:container_t:s0:c1,c2"
 PROFILE = "a-profile//of-containers"
 APPARMOR = ops.SetApparmor("/process/apparmorProfile", PROFILE)
 SELINUX = ops.SetSelinux("/process/selinuxLabel", LABEL)
 APPARMOR_FILE = "apparmor/exec" if Path("/proc/self/attr/apparmor/exec").exists() else "exec"
-NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_*
 # of struct seccomp_notif: id, pid; nr, arch, instruction pointer; the first 3 arguments
 NOTIFICATION = struct.Struct("=QI4xiI8x3Q")
 
@@ -40,37 +37,22 @@ def notify_of_writes(*lengths: int) -> bytes:
     return b"".join(struct.pack("=HBBI", *one) for one in [*program, (0x06, 0, 0, RET_ALLOW)])
 
 
-class SecurityModule:
+class SecurityModule(Supervisor):
     """Takes what is written, and keeps it with the name of the file below /proc/PID/attr."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.written: list[tuple[str, bytes]] = []
-        self.fd = -1
-        self._thread = threading.Thread(target=self._answer)
 
-    def take(self, fd: int) -> None:
-        self.fd = fd
-        self._thread.start()
-
-    def _answer(self) -> None:
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        while poll.poll()[0][1] & select.POLLIN:
-            request = bytearray(80)
-            fcntl.ioctl(self.fd, NOTIF_RECV, request)
-            number, pid, _, _, fd, address, length = NOTIFICATION.unpack_from(request)
-            folder = f"/proc/{pid}/task/{pid}/attr/"
-            path = os.readlink(f"/proc/{pid}/fd/{fd}")
-            with open(f"/proc/{pid}/mem", "rb") as memory:
-                memory.seek(address)
-                data = memory.read(length)
-            self.written.append((path.removeprefix(folder) if path.startswith(folder) else path, data))
-            fcntl.ioctl(self.fd, NOTIF_SEND, bytearray(struct.pack("=QqiI", number, length, 0, 0)))
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            self._thread.join()
-            os.close(self.fd)
+    def answer(self, request: bytes) -> tuple[int, int]:
+        _, pid, _, _, fd, address, length = NOTIFICATION.unpack_from(request)
+        folder = f"/proc/{pid}/task/{pid}/attr/"
+        path = os.readlink(f"/proc/{pid}/fd/{fd}")
+        with open(f"/proc/{pid}/mem", "rb") as memory:
+            memory.seek(address)
+            data = memory.read(length)
+        self.written.append((path.removeprefix(folder) if path.startswith(folder) else path, data))
+        return length, 0
 
 
 @pytest.fixture

@@ -13,22 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ocirt.cli import execute
 from ocirt.errors import StateError
 from ocirt.record import probe_process
 from ocirt.state import Container, Record, Store, created_now
 from tests.support.child import in_child, rename_process
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str) -> tuple[int, str, str]:
-        code = execute(["--root", str(tmp_path / "root"), *words])
-        return code, *capfd.readouterr()
-
-    return run
+from tests.unit.conftest import Run
 
 
 @pytest.fixture

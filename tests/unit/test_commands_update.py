@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ocirt.cli import Context, execute
+from ocirt.cli import Context
 from ocirt.cli.flags import Args
 from ocirt.cli.parse import parse
 from ocirt.cli.table import GLOBAL_FLAGS
 from ocirt.commands.update import wanted_resources
 from ocirt.log import Logger
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str) -> tuple[int, str, str]:
-        code = execute(["--root", str(tmp_path / "root"), *words])
-        return code, *capfd.readouterr()
-
-    return run
+from tests.unit.conftest import Run
 
 
 def wanted(*words: str) -> dict[str, Any]:
