@@ -1,10 +1,16 @@
-# setup, build, demo, test, lint, install, clean. Every target installs what it needs, asks nothing and reads no input;
-# a second run does only what has changed. Without root it works where the system packages are there already.
+# setup, build, demo, test, test-vm, lint, install, clean. Every target installs what it needs, asks nothing and reads no
+# input; a second run does only what has changed. Without root it works where the system packages are there already.
 
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTEST_ARGS ?=
+# What runs in the machine with every controller (tools/vm.py), and in the one with systemd as its first process.
+# Emulated, it takes ten times as long as here: hence those tests alone to which the kernel or systemd matter.
+VM_TESTS ?= tests/vm tests/integration/cgroup tests/integration/rootless/test_cgroups.py tests/c/test_process_limits.py \
+	$(patsubst %,tests/integration/test_%.py,cgroup_filter devices events pause update)
+VM_SYSTEMD_TESTS ?= tests/vm/test_bed.py tests/integration/systemd
+VM_TIMEOUT ?= 3600
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +28,7 @@ export PIP_NO_INPUT := 1
 EDITABLE := --config-settings editable_mode=compat
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build demo test lint sanitize install uninstall clean
+.PHONY: setup build demo test test-vm lint sanitize install uninstall clean
 
 setup: $(STAMPS)/test
 
@@ -62,8 +68,21 @@ build/sanitize/ocirt-init: $(STAMPS)/test $(C_SOURCES) $(C_HEADERS)
 
 sanitize: build/sanitize/ocirt-init
 
+# The machine's tests are part of it where QEMU and a kernel are installed, and in CI, where they get installed.
 test: lint sanitize
 	$(BIN)/python -m pytest $(PYTEST_ARGS) </dev/null
+	if [ "$$CI" = true ] || $(BIN)/python tools/vm.py --check --systemd; then $(MAKE) test-vm; else echo 'test-vm: left out'; fi
+
+$(STAMPS)/vm: $(STAMPS)/test tools/setup.sh
+	sh tools/setup.sh vm
+	touch $@
+
+VM := $(BIN)/python tools/vm.py --verbose --timeout $(VM_TIMEOUT)
+VM_PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+
+test-vm: $(STAMPS)/vm
+	$(VM) -- $(VM_PYTEST) -n 2 -m cgroup $(VM_TESTS) </dev/null
+	$(VM) --systemd -- $(VM_PYTEST) -m systemd $(VM_SYSTEMD_TESTS) </dev/null
 
 # Self-contained below LIBDIR, started by a script that reads neither the environment nor any site-packages.
 install: $(STAMPS)/build

@@ -1,16 +1,19 @@
 #!/bin/sh
-# Installs the system packages that ocirt's build (setup.sh build) or also its tests (setup.sh test) need.
+# Installs the system packages that ocirt's build (setup.sh build), also its tests (setup.sh test), or also those in a
+# virtual machine (setup.sh vm) need.
 # Does nothing where all are there; without root, it names what is missing and fails. Never asks.
 set -eu
 
 build="gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev pkg-config python3-dev python3-venv busybox-static"
 test="$build runc crun uidmap debootstrap iproute2 procps util-linux clang clang-format libclang-rt-dev"
+vm="$test qemu-system-x86 linux-image-amd64 systemd libpam-systemd dbus dbus-user-session"
 
 case "${1:-}" in
 build) wanted=$build ;;
 test) wanted=$test ;;
+vm) wanted=$vm ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|vm" >&2
     exit 2
     ;;
 esac
