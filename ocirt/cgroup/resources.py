@@ -159,7 +159,7 @@ def _bytes(value: int | None, file: str, pointer: str, *, unlimited_is_default: 
 def _swap(memory: Memory, at: str) -> Verdicts:
     """The config has memory and swap together, memory.swap.max swap alone. runc's rules for what is missing."""
     swap, limit, pointer = memory.swap, memory.limit, f"{at}/swap"
-    if swap == 0 and limit != -1:
+    if swap == 0:
         yield not_set(pointer)
     if not swap:
         if limit == -1:

@@ -320,6 +320,7 @@ def test_a_loss_is_said() -> None:
     assert noticed(pids={"limit": 4194305}) == [("/r/pids/limit", "warning.lossy")]
     assert noticed(cpu={"shares": 300_000}) == [("/r/cpu/shares", "warning.lossy")]
     assert noticed(memory={"limit": -1, "swap": 5}) == [("/r/memory/swap", "warning.lossy")]
+    assert noticed(memory={"limit": -1, "swap": 0}) == [("/r/memory/swap", "warning.ignored")]
     assert noticed(memory={"limit": 5, "swap": 5}, cpu={"shares": 2}) == []
 
 
