@@ -8,10 +8,11 @@ state as soon as it is known, what init asks for, and at READY the committed sta
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -179,8 +180,7 @@ class Creation:
         slots = open_needs(self.prepared.compiled.needs, self.container, self.cgroup, self._stack)
         if self.options.console_socket:
             self.console = connect_unix(self.options.console_socket, "console socket")
-        cgroup_fd = self.cgroup.fd if self.cgroup else -1
-        session = Session.start(self.prepared.compiled.plan, slots, cgroup_fd)
+        session = self._start_init(slots)
         try:
             session.serve(self._handlers(), self._cloned)
         except BaseException as error:
@@ -193,6 +193,17 @@ class Creation:
             raise
         self._stack.close()
         return session
+
+    def _start_init(self, slots: Sequence[int]) -> Session:
+        try:
+            return Session.start(self.prepared.compiled.plan, slots, self.cgroup.fd if self.cgroup else -1)
+        except HostError as error:
+            # What the kernel needs for a process counts too.
+            for setting in self.prepared.resources.settings:
+                if error.errno == errno.ENOMEM and setting.file == "memory.max":
+                    hint = "memory limit too low?"
+                    raise HostError(error.syscall, error.path, error.errno, pointer=setting.origin, hint=hint) from None
+            raise
 
     def undo(self) -> None:
         """Leave nothing behind. poststop hooks run only where other hooks have (runtime.md#lifecycle, steps 3 to 5)."""
