@@ -1,5 +1,6 @@
-"""Control groups (version 2): where a container's cgroup is, its life, its owner, and the filter of its devices.
+"""Control groups (version 2): where a container's cgroup is, its life, owner, limits and device filter.
 
-`paths` and `devices`, `mount` and `resources` are pure but for what is named probe_*; `manager` makes and removes
-cgroups, `bpf` loads the device filter. cgroup v1 is never touched: on a hybrid host the v2 hierarchy is used alone.
+`paths`, `devices`, `mount` and `resources` are pure but for what is named probe_*; `manager` makes and removes cgroups,
+`controllers` enables what they need, `apply` writes limits, `bpf` loads the device filter. cgroup v1 is never touched:
+on a hybrid host the v2 hierarchy is used alone.
 """
