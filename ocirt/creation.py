@@ -335,9 +335,12 @@ class Creation:
         self.hooks_begun = True
         # The deprecated prestart hooks come "after step 2 in the lifecycle", which runtime.md#state calls "created", as
         # the official suite does; createRuntime hooks are part of what is still "creating", as with runc.
-        record = self.container.record
-        run_hooks("prestart", self.prepared.hooks.prestart, record.oci_state(Status.CREATED, session.pid))
-        run_hooks("createRuntime", self.prepared.hooks.create_runtime, record.oci_state(Status.CREATING, session.pid))
+        for kind, hooks, status in (
+            ("prestart", self.prepared.hooks.prestart, Status.CREATED),
+            ("createRuntime", self.prepared.hooks.create_runtime, Status.CREATING),
+        ):
+            state = self.container.record.oci_state(status, session.pid)
+            run_hooks(kind, hooks, state, init_pidfd=session.pidfd)
 
     def _console(self, _session: Session, fd: int) -> None:
         if self.console:

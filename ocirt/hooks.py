@@ -3,8 +3,9 @@
 - A hook gets its own `env` and nothing of the runtime's, the container's state on stdin, and no descriptor beyond 2.
 - Its working directory is the bundle (that of the runtime where the bundle is gone), so that it doesn't depend on who
   calls the runtime.
-- It runs in a session of its own. When its time is over, or the runtime dies, its whole process group is killed; nobody
-  waits for a descendant that holds its output. A hook may leave a daemon behind when it succeeds.
+- It runs in a session of its own. When its time is over, or the runtime dies, or the container that is being created is
+  killed, its whole process group is killed; nobody waits for a descendant that holds its output. A hook may leave a
+  daemon behind when it succeeds.
 - What it prints is kept for the error's text, the end of it; the annotations run.oci.hooks.stdout and .stderr, which
   crun introduced, append it to files instead.
 """
@@ -31,6 +32,9 @@ STDERR_ANNOTATION = "run.oci.hooks.stderr"
 
 _KEPT_OUTPUT_BYTES = 1024
 
+_TIMED_OUT = "ran past its timeout"
+_INIT_ENDED = "the container was killed meanwhile"
+
 
 class HookError(OcirtError):
     """A hook ended with an error or ran out of time."""
@@ -43,21 +47,24 @@ def run_hooks(
     hooks: Sequence[Hook],
     state: Mapping[str, object],
     on_error: Callable[[OcirtError], None] | None = None,
+    *,
+    init_pidfd: int = -1,
 ) -> None:
     """Run the hooks of one kind ("createRuntime") in order, with `state` (runtime.md#state) on their stdin.
 
     The first that fails ends it with HookError or HostError; with `on_error`, that is told, and the next one is run.
+    A hook fails, too, at the end of the process of `init_pidfd`, where one is given: there is no container to prepare.
     """
     for index, hook in enumerate(hooks):
         try:
-            _run_hook(hook, state, f"/hooks/{kind}/{index}", f"{kind} hook #{index}")
+            _run_hook(hook, state, f"/hooks/{kind}/{index}", f"{kind} hook #{index}", init_pidfd)
         except OcirtError as error:
             if on_error is None:
                 raise
             on_error(error)
 
 
-def _run_hook(hook: Hook, state: Mapping[str, object], pointer: str, name: str) -> None:
+def _run_hook(hook: Hook, state: Mapping[str, object], pointer: str, name: str, init_pidfd: int) -> None:
     deadline = None if hook.timeout is None else time.monotonic() + hook.timeout
     with contextlib.ExitStack() as stack:
         stdin_fd = _state_fd(state)
@@ -72,11 +79,9 @@ def _run_hook(hook: Hook, state: Mapping[str, object], pointer: str, name: str) 
             pid, pidfd = _spawn(hook, stdio, str(state.get("bundle", "")), pointer)
         stack.callback(os.close, pidfd)
         with _guarded(pid):
-            how, output = _wait(pid, pidfd, read_fd, deadline)
-    if how is None:
-        raise HookError(
-            f"{pointer}: error running {name}: {hook.path} ran past its timeout of {hook.timeout} s{output}"
-        )
+            how, output = _wait(pid, pidfd, read_fd, deadline, init_pidfd)
+    if how == _TIMED_OUT:
+        how += f" of {hook.timeout} s"
     if how != "exit status 0":
         raise HookError(f"{pointer}: error running {name}: {hook.path}: {how}{output}")
 
@@ -125,35 +130,40 @@ def _guarded(group: int) -> Iterator[None]:
         raise HookError("the hook's guard failed, and killed it: close_range or read")
 
 
-def _wait(pid: int, pidfd: int, read_fd: int, deadline: float | None) -> tuple[str | None, str]:
-    """Wait for the hook: how it ended, None for its time being over, and what it printed, as the end of a message."""
+def _wait(pid: int, pidfd: int, read_fd: int, deadline: float | None, init_pidfd: int) -> tuple[str, str]:
+    """Wait for the hook: how it ended, or why it was killed, and what it printed, as the end of a message."""
     os.set_blocking(read_fd, False)
     poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.register(read_fd, select.POLLIN)
+    for fd in (pidfd, read_fd, init_pidfd):
+        if fd >= 0:
+            poll.register(fd, select.POLLIN)
     output = b""
-    done = in_time = False
+    done = False
+    why_killed = _TIMED_OUT
     try:
         while not done:
             left_msec = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
             ready = [fd for fd, _ in poll.poll(left_msec)]
+            done = pidfd in ready
+            if init_pidfd in ready and not done:
+                why_killed = _INIT_ENDED
+                break
             if not ready:
                 break
-            done = in_time = pidfd in ready
             if read_fd in ready:
                 data = _read(read_fd)
                 output = (output + (data or b""))[-_KEPT_OUTPUT_BYTES:]
                 if data == b"":
                     poll.unregister(read_fd)
     finally:
-        if not in_time:
+        if not done:
             # Not yet waited for, so the pid is still its group's number.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     text = f", output: {output.decode(errors='backslashreplace').strip()}" if output.strip() else ""
-    if not in_time or info is None:
-        return None, text
+    if not done or info is None:
+        return why_killed, text
     return f"{'exit status' if info.si_code == os.CLD_EXITED else 'killed by signal'} {info.si_status}", text
 
 

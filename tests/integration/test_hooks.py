@@ -306,6 +306,28 @@ def test_commands_do_not_wait_for_a_poststart_hook(container: Container, waiting
     assert waiting.wait(10) == 0
 
 
+@pytest.mark.parametrize("kind", RUNTIME_HOOKS)
+def test_delete_ends_a_hook_that_hangs(container: Container, kind: str) -> None:
+    begun = container.bundle / "begun"
+    add_hook(container, kind, f"touch {begun}; exec sleep 1000")
+    container.write_config()
+    with (container.bundle / "create").open("wb") as output:
+        creating = subprocess.Popen(
+            container.runtime.argv("create", "--bundle", str(container.bundle), container.id),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        wait_for(begun.exists)
+        before = time.monotonic()
+        container.delete("--force")
+        assert time.monotonic() - before < 5
+        assert creating.wait(10) == 1
+    assert f"/hooks/{kind}/0: " in (error := (container.bundle / "create").read_text())
+    assert "the container was killed meanwhile" in error
+    assert not (container.runtime.root / container.id).exists()
+
+
 def test_kill_and_delete_do_not_wait_for_a_poststart_hook(
     container: Container, waiting: subprocess.Popen[bytes]
 ) -> None:

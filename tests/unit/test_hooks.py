@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,12 +157,28 @@ def test_no_end_of_output_is_waited_for(state: dict[str, object], tmp_path: Path
 )
 def test_timeout_is_exact_and_ends_the_whole_group(script: str, state: dict[str, object], tmp_path: Path) -> None:
     before = time.monotonic()
-    with pytest.raises(HookError, match="/bin/sh ran past its timeout of 1 s"):
+    with pytest.raises(HookError, match="/bin/sh: ran past its timeout of 1 s"):
         run_hooks("prestart", [shell(f"echo $$ > leader; {script}", timeout=1)], state)
     assert 1 <= time.monotonic() - before < 3
     for name in ("leader", "below"):
         file = tmp_path / "bundle" / name
         assert not file.exists() or wait_gone(int(file.read_text()))
+
+
+def test_a_hook_ends_with_the_container(state: dict[str, object], tmp_path: Path) -> None:
+    init = subprocess.Popen(["sleep", "60"])
+    pidfd = os.pidfd_open(init.pid)
+    try:
+        run_hooks("prestart", [shell("exit 0")], state, init_pidfd=pidfd)
+        init.kill()
+        with pytest.raises(HookError, match=r"^/hooks/prestart/0: .*: the container was killed meanwhile$"):
+            run_hooks("prestart", [shell("echo $$ > leader; sleep 60")], state, init_pidfd=pidfd)
+    finally:
+        os.close(pidfd)
+        init.kill()
+        init.wait()
+    leader = tmp_path / "bundle" / "leader"
+    assert not leader.exists() or wait_gone(int(leader.read_text()))
 
 
 def test_time_enough(state: dict[str, object]) -> None:
