@@ -193,6 +193,28 @@ class TestReload:
         systemd.reload()
         assert files(directory, "memory.max", "cpu.weight", "pids.max") == before
 
+    @pytest.mark.controllers("memory", "pids")
+    def test_an_update_that_systemd_does_not_take_changes_nothing(self, container: Container, systemd: Systemd) -> None:
+        container.linux["resources"] = {"memory": {"limit": 200 << 20}, "pids": {"limit": 50}}
+        container.hold()
+        directory = cgroup_of(systemd, container)
+        before = files(directory, "memory.max", "pids.max", "cpu.weight")
+        state_path = container.runtime.root / container.id / "state.json"
+        whole = state_path.read_text()
+        state = json.loads(whole)
+        state["cgroup"]["bus"] = "unix:path=/nonexistent/bus"
+        state_path.write_text(json.dumps(state))
+        refused = container.runtime.run(
+            "update", "--memory", "100m", "--pids-limit", "60", "--cpu-share", "2048", container.id, check=False
+        )
+        state_path.write_text(whole)
+        assert refused.rc == 1
+        assert "/nonexistent/bus" in refused.err
+        assert files(directory, "memory.max", "pids.max", "cpu.weight") == before
+        shown = systemd.show(unit_of(container))
+        assert (shown["MemoryMax"], shown["TasksMax"]) == (str(200 << 20), "50")
+        assert not (state_path.parent / "resources.json").exists()
+
     @pytest.mark.controllers("io")
     def test_limits_of_devices_stay(self, container: Container, systemd: Systemd) -> None:
         numbers = sorted(path.read_text().strip() for path in Path("/sys/block").glob("*/dev"))
