@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from ocirt.errors import HostError, OcirtError, StateError
 from ocirt.membership import remove_cgroup
-from ocirt.state import CONFIG, Container, Status
+from ocirt.record import Status
+from ocirt.state import CONFIG, Container
 
 if TYPE_CHECKING:
     from ocirt.log import Logger

@@ -52,7 +52,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def container_object(container: Container) -> dict[str, object]:
     """What `state` and `list` tell about a container: runtime.md#state and runc's additions. No pid when stopped: 0."""
-    from ocirt.state import Status
+    from ocirt.record import Status
 
     status = container.status()
     record = container.record

@@ -19,172 +19,33 @@ Directories are 0700, files 0600.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import signal
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from ocirt.errors import HostError, OcirtError, StateError
+from ocirt.errors import HostError, StateError
 from ocirt.lock import DEADLINE_SECONDS as LOCK_DEADLINE_SECONDS
-from ocirt.lock import locked, try_lock, unlock, wait_for_lock
+from ocirt.lock import try_lock, unlock, wait_for_lock
 from ocirt.membership import is_frozen
-from ocirt.record import NEW_SUFFIX, Process, Record, Status, check_id, created_now, is_id, probe_process
+from ocirt.record import Process, Record, Status, probe_process
+from ocirt.statedir import STATE, close_quietly, empty, is_still, rmdir_if
 
-__all__ = ["CONFIG", "INIT_COMM", "STATE", "Container", "Record", "Status", "Store", "check_id", "created_now"]
+if TYPE_CHECKING:
+    from ocirt.store import Store
 
 INIT_COMM = b"ocirt-init"
-STATE = "state.json"
 CONFIG = "config.json"
 # init waits at the one for start, and says in the other what has become of it.
 START_FIFO = "start"
 RESULT_FIFO = "result"
 NOTIFY_DIRECTORY = "notify"
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Annotations are most of it, and they were read from a config.json that is limited, too.
 _STATE_MAX_BYTES = 64 << 20
-
-
-class Store:
-    """The containers below one root directory (an absolute path). `sticky` is for one in $XDG_RUNTIME_DIR."""
-
-    def __init__(self, root: str, *, sticky: bool = False) -> None:
-        self.root = root
-        self._sticky = sticky
-        self._fd = -1
-
-    def create(self, container_id: str, record: Record) -> Container:
-        """Make the container's directory with its first record. The lock is held until the result is closed.
-
-        Raises StateError if the container exists, HostError where the directory can't be written.
-        """
-        check_id(container_id)
-        root_fd = self._open(create=True)
-        name = container_id + NEW_SUFFIX
-        dir_fd = self._make(root_fd, name)
-        container = Container(self, container_id, dir_fd, record, locked=True)
-        try:
-            container.save(record)
-            _rename_new(root_fd, container_id)
-        except BaseException as error:
-            with suppress(OSError):
-                _empty(dir_fd)
-                _rmdir_if(root_fd, name, dir_fd)
-            container.close()
-            if isinstance(error, OSError):
-                raise HostError("stat", f"{self.root}/{name}", error.errno or 0) from None
-            raise
-        return container
-
-    def load(self, container_id: str) -> Container:
-        """The container, not locked. Raises StateError ("container does not exist" among others)."""
-        check_id(container_id)
-        try:
-            dir_fd = os.open(container_id, _DIRECTORY, dir_fd=self._open())
-        except (FileNotFoundError, NotADirectoryError):
-            raise _missing(container_id) from None
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise _missing(container_id) from None
-            raise HostError("open", f"{self.root}/{container_id}", error.errno or 0) from None
-        try:
-            return Container(self, container_id, dir_fd, _read_record(dir_fd, container_id))
-        except BaseException:
-            os.close(dir_fd)
-            raise
-
-    def list(self, on_error: Callable[[str, OcirtError], None]) -> Iterator[Container]:
-        """The containers, by id. What is no container is passed over, one that can't be read is told to on_error."""
-        try:
-            names = sorted(os.listdir(self._open()))
-        except OSError as error:
-            raise HostError("read", self.root, error.errno or 0) from None
-        for name in names:
-            if not is_id(name):
-                continue
-            try:
-                yield self.load(name)
-            except StateError as error:
-                if error.code != "state.missing":
-                    on_error(name, error)
-            except HostError as error:
-                on_error(name, error)
-
-    def sweep(self, container_id: str) -> None:
-        """Remove what a killed create or delete left behind of this id; nothing of a container that exists."""
-        check_id(container_id)
-        with suppress(StateError):
-            root_fd = self._open()
-            with self._settling(root_fd, container_id):
-                _sweep(root_fd, container_id + NEW_SUFFIX, everything=True)
-                _sweep(root_fd, container_id, everything=False)
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        _close(fd)
-
-    __del__ = close
-
-    def _open(self, *, create: bool = False) -> int:
-        """The root's descriptor. Raises StateError("... does not exist") for a root that doesn't exist."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        if self._fd < 0:
-            try:
-                try:
-                    self._fd = os.open(self.root, flags)
-                except FileNotFoundError:
-                    if not create:
-                        raise
-                    self._make_root()
-                    self._fd = os.open(self.root, flags)
-            except FileNotFoundError:
-                raise StateError(
-                    f"container does not exist: there is no state directory {self.root}", code="state.missing"
-                ) from None
-            except OSError as error:
-                hint = "XDG_RUNTIME_DIR or --root can name another directory" if error.errno == errno.EACCES else ""
-                raise HostError("open the state directory", self.root, error.errno or 0, hint=hint) from None
-        return self._fd
-
-    def _make_root(self) -> None:
-        path = ""
-        for part in self.root.strip("/").split("/"):
-            path += "/" + part
-            with suppress(FileExistsError):
-                os.mkdir(path, 0o700)
-        if self._sticky:
-            # The XDG base directory specification: or else it may be cleaned up after some hours.
-            os.chmod(self.root, 0o700 | stat.S_ISVTX)
-
-    @contextmanager
-    def _settling(self, root_fd: int, name: str) -> Iterator[None]:
-        """Hold the root's lock for a moment, so that what is just being made is not taken for a killed create's."""
-        try:
-            with locked(root_fd):
-                yield
-        except TimeoutError:
-            raise StateError(
-                f"the state directory {self.root} is busy: locked for too long", code="state.busy"
-            ) from None
-        except OSError as error:
-            raise HostError("prepare", f"{self.root}/{name}", error.errno or 0) from None
-
-    def _make(self, root_fd: int, name: str) -> int:
-        """Make the directory of a container to be, and lock it: its descriptor. A killed create's is replaced."""
-        with self._settling(root_fd, name):
-            if not _sweep(root_fd, name, everything=True):
-                raise _exists(name.removesuffix(NEW_SUFFIX))
-            os.mkdir(name, 0o700, dir_fd=root_fd)
-            try:
-                return _open_locked(root_fd, name)
-            except OSError:
-                with suppress(OSError):
-                    os.rmdir(name, dir_fd=root_fd)
-                raise
 
 
 class Container:
@@ -253,8 +114,8 @@ class Container:
         """Remove the directory: the container no longer exists. Everything that it stands for must be gone by now."""
         self.removed = True
         try:
-            _empty(self.dir_fd)
-            _rmdir_if(self.store._open(), self.id, self.dir_fd)
+            empty(self.dir_fd)
+            rmdir_if(self.store.open(), self.id, self.dir_fd)
         except OSError as error:
             raise HostError("remove", self.path(""), error.errno or 0) from None
 
@@ -276,7 +137,7 @@ class Container:
         """Forget the directory; a lock is let go."""
         fd, self.dir_fd = self.dir_fd, -1
         self._locked = False
-        _close(fd)
+        close_quietly(fd)
 
     __del__ = close
 
@@ -303,15 +164,15 @@ class Container:
             self._wait_for_lock(deadline_seconds)
         try:
             if not self._is_there():
-                raise _missing(self.id)
-            self.record = _read_record(self.dir_fd, self.id)
+                raise missing(self.id)
+            self.record = read_record(self.dir_fd, self.id)
             yield self
         finally:
             self.unlock()
 
     def _is_there(self) -> bool:
         try:
-            return _is(self.store._open(), self.id, self.dir_fd)
+            return is_still(self.store.open(), self.id, self.dir_fd)
         except OSError as error:
             raise HostError("stat", self.path(""), error.errno or 0) from None
 
@@ -390,18 +251,18 @@ class Container:
         if self._locked or not try_lock(self.dir_fd, fcntl.LOCK_SH):
             return False
         try:
-            self.record = _read_record(self.dir_fd, self.id)
+            self.record = read_record(self.dir_fd, self.id)
             return self.record.status == Status.CREATING.value and self.process() is None
         finally:
             unlock(self.dir_fd)
 
 
-def _read_record(dir_fd: int, container_id: str) -> Record:
+def read_record(dir_fd: int, container_id: str) -> Record:
     """Raises StateError: no state.json (no container), or one that this version can't read."""
     try:
         fd = os.open(STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
     except FileNotFoundError:
-        raise _missing(container_id) from None
+        raise missing(container_id) from None
     except OSError as error:
         raise HostError("open", f"{container_id}/{STATE}", error.errno or 0) from None
     try:
@@ -418,102 +279,5 @@ def _read_record(dir_fd: int, container_id: str) -> Record:
     return record
 
 
-def _rename_new(root_fd: int, container_id: str) -> None:
-    """The step with which the container exists. An empty directory in its place is replaced (rename(2))."""
-    try:
-        os.rename(container_id + NEW_SUFFIX, container_id, src_dir_fd=root_fd, dst_dir_fd=root_fd)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
-            raise _exists(container_id) from None
-        raise HostError("rename", container_id, error.errno or 0) from None
-
-
-def _sweep(root_fd: int, name: str, *, everything: bool) -> bool:
-    """Remove a directory that nobody holds the lock of: with everything in it, or if it is empty. True if it's gone."""
-    try:
-        dir_fd = os.open(name, _DIRECTORY, dir_fd=root_fd)
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            return False
-        raise
-    try:
-        if not try_lock(dir_fd) or not _is(root_fd, name, dir_fd):
-            return False
-        if everything:
-            _empty(dir_fd)
-        os.rmdir(name, dir_fd=root_fd)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    finally:
-        _close(dir_fd)
-    return True
-
-
-def _open_locked(root_fd: int, name: str) -> int:
-    """The descriptor of a directory that nobody else knows yet, locked."""
-    fd = os.open(name, _DIRECTORY, dir_fd=root_fd)
-    try:
-        wait_for_lock(fd)
-    except OSError:
-        _close(fd)
-        raise
-    return fd
-
-
-def _empty(dir_fd: int) -> None:
-    """Unlink everything in a directory, state.json last: until then the container exists."""
-    names = os.listdir(dir_fd)
-    for name in sorted(names, key=lambda name: name == STATE):
-        try:
-            os.unlink(name, dir_fd=dir_fd)
-        except FileNotFoundError:
-            continue
-        except IsADirectoryError:
-            below = os.open(name, _DIRECTORY, dir_fd=dir_fd)
-            try:
-                _empty(below)
-            finally:
-                os.close(below)
-            os.rmdir(name, dir_fd=dir_fd)
-
-
-def _rmdir_if(root_fd: int, name: str, dir_fd: int) -> None:
-    """rmdir, unless another create has put a directory of its own in the place of the empty one."""
-    if not _is(root_fd, name, dir_fd):
-        return
-    try:
-        os.rmdir(name, dir_fd=root_fd)
-    except OSError:
-        if _is(root_fd, name, dir_fd):
-            raise
-
-
-def _is(root_fd: int, name: str, dir_fd: int) -> bool:
-    """Whether the name is still that of the open directory. (Its link count wouldn't tell on every file system.)
-
-    Raises OSError: what can't be looked at is not taken to be gone.
-    """
-    try:
-        named = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(dir_fd))
-
-
-def _close(fd: int) -> None:
-    """Close a directory's descriptor, if there is one. close(2) has done it even when it says otherwise."""
-    if fd >= 0:
-        with suppress(OSError):
-            os.close(fd)
-
-
-def _exists(container_id: str) -> StateError:
-    return StateError(f"container with given ID already exists: {container_id}", code="state.exists")
-
-
-def _missing(container_id: str) -> StateError:
+def missing(container_id: str) -> StateError:
     return StateError(f"container does not exist: {container_id}", code="state.missing")

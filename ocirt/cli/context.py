@@ -10,7 +10,7 @@ from functools import cached_property
 from ocirt.cli.flags import Args
 from ocirt.errors import UsageError
 from ocirt.log import Logger
-from ocirt.state import Store
+from ocirt.store import Store
 
 DEFAULT_ROOT = "/run/ocirt"
 CACHE_SUFFIX = ".seccomp"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ocirt.cli import Args, Context
 from ocirt.destroy import destroy, kill_init
 from ocirt.errors import StateError
-from ocirt.state import Container, Status
+from ocirt.record import Status
+from ocirt.state import Container
 
 _DELETABLE = (Status.CREATED, Status.STOPPED)
 

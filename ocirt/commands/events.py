@@ -19,7 +19,8 @@ from ocirt.cli import Args, Context
 from ocirt.errors import HostError, StateError, UsageError
 from ocirt.membership import require_cgroup
 from ocirt.output import STDOUT_FD, OutputClosedError, write_json
-from ocirt.state import Container, Status
+from ocirt.record import Status
+from ocirt.state import Container
 
 # poll(2) takes milliseconds as an int.
 _LONGEST_POLL_SECONDS = 86400.0

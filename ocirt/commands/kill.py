@@ -7,8 +7,9 @@ import signal
 from ocirt.cli import Args, Context
 from ocirt.errors import StateError
 from ocirt.membership import open_cgroup
+from ocirt.record import Status
 from ocirt.signals import parse_signal
-from ocirt.state import Container, Status
+from ocirt.state import Container
 
 
 def run(args: Args, context: Context) -> int:

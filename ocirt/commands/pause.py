@@ -6,7 +6,8 @@ from ocirt.cgroup.freeze import freeze
 from ocirt.cli import Args, Context
 from ocirt.errors import StateError
 from ocirt.membership import require_cgroup
-from ocirt.state import Container, Status
+from ocirt.record import Status
+from ocirt.state import Container
 
 
 def run(args: Args, context: Context) -> int:

@@ -6,7 +6,8 @@ from ocirt.cgroup.freeze import is_to_freeze, thaw
 from ocirt.cli import Args, Context
 from ocirt.errors import StateError
 from ocirt.membership import open_cgroup
-from ocirt.state import Container, Status
+from ocirt.record import Status
+from ocirt.state import Container
 
 
 def run(args: Args, context: Context) -> int:

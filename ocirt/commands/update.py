@@ -31,9 +31,10 @@ from ocirt.errors import HostError, OcirtError, StateError, UsageError
 from ocirt.host import probe_host
 from ocirt.log import Logger
 from ocirt.membership import require_cgroup, update_manager
+from ocirt.record import Status
 from ocirt.spec import decode, parse_resources, read_file
 from ocirt.spec.load import MAX_BYTES
-from ocirt.state import CONFIG, Container, Status
+from ocirt.state import CONFIG, Container
 
 # All that the container has, once an update has changed it; before, it is what config.json says.
 RESOURCES = "resources.json"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from ocirt.errors import StateError
-from ocirt.record import probe_process
-from ocirt.state import Container, Record, Store, created_now
+from ocirt.record import Record, created_now, probe_process
+from ocirt.state import Container
+from ocirt.store import Store
 from tests.support.child import in_child, rename_process
 from tests.unit.conftest import Run
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocirt.errors import HostError, OcirtError, StateError
-from ocirt.record import Process, is_id, parse_stat, probe_process
-from ocirt.state import Record, Status, Store, check_id, created_now
+from ocirt.record import Process, Record, Status, check_id, created_now, is_id, parse_stat, probe_process
+from ocirt.store import Store
 from tests.support.child import in_child, rename_process
 
 

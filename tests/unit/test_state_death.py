@@ -13,7 +13,9 @@ import pytest
 
 from ocirt.cli import execute
 from ocirt.errors import HostError, StateError
-from ocirt.state import Container, Record, Store
+from ocirt.record import Record
+from ocirt.state import Container
+from ocirt.store import Store
 from tests.support.child import in_child
 
 
