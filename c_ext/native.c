@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -150,6 +151,40 @@ int ocirt_guard_group(int group, int *pipe_fd) {
     else
         *pipe_fd = ends[1];
     return error;
+}
+
+/* The kernel's sigset_t and sigaction, not libc's: a word of 64 bits. */
+#define SIGNAL_SET_BYTES 8
+
+int ocirt_catch_signals(uint64_t wanted, struct caught_signals *before) {
+    before->ignored_before = 0;
+    if (syscall(SYS_rt_sigprocmask, SIG_BLOCK, &wanted, &before->blocked_before, SIGNAL_SET_BYTES) != 0)
+        return -errno;
+    /* The kernel drops an ignored signal even when it is blocked. */
+    for (int number = 1; number <= 64; number++) {
+        struct sigaction action;
+        if (!(wanted >> (number - 1) & 1) || sigaction(number, NULL, &action) != 0 || action.sa_handler != SIG_IGN)
+            continue;
+        before->ignored_before |= 1ULL << (number - 1);
+        signal(number, SIG_DFL);
+    }
+    int fd = (int)syscall(SYS_signalfd4, -1, &wanted, SIGNAL_SET_BYTES, SFD_CLOEXEC | SFD_NONBLOCK), error = -errno;
+    if (fd >= 0)
+        return fd;
+    ocirt_release_signals(-1, before);
+    return error;
+}
+
+void ocirt_release_signals(int fd, const struct caught_signals *before) {
+    struct signalfd_siginfo unread[16];
+    while (fd >= 0 && read(fd, unread, sizeof unread) > 0)
+        ;
+    if (fd >= 0)
+        close(fd);
+    for (int number = 1; number <= 64; number++)
+        if (before->ignored_before >> (number - 1) & 1)
+            signal(number, SIG_IGN);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before->blocked_before, NULL, SIGNAL_SET_BYTES);
 }
 
 int ocirt_sealed_memfd(const char *name, const void *data, size_t bytes, int executable) {

@@ -29,6 +29,15 @@ int ocirt_spawn(const struct spawn *request, int *pidfd); /* the pid; an execve 
  * byte is written into *pipe_fd; it is this process's to reap. */
 int ocirt_guard_group(int group, int *pipe_fd);
 
+/* Signals to read from a descriptor (signalfd(2)), in the place of a handler for each. A bit a signal: 1 << (number -
+ * 1). The ignored ones among them arrive too. release has it all as before, and drops what has arrived unread. */
+struct caught_signals {
+    uint64_t blocked_before;
+    uint64_t ignored_before;
+};
+int ocirt_catch_signals(uint64_t wanted, struct caught_signals *before); /* descriptor, non-blocking */
+void ocirt_release_signals(int fd, const struct caught_signals *before);
+
 int ocirt_sealed_memfd(const char *name, const void *data, size_t bytes, int executable); /* descriptor */
 int ocirt_init_image(void); /* a sealed memfd of ocirt-init, to be executed */
 

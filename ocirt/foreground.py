@@ -10,32 +10,37 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
+from ocirt._native import ffi, lib
+from ocirt.errors import HostError
 from ocirt.terminal import Relay
 
-# Ours alone: of no use to the container, or raised by its own doing. SIGURG is the Go runtime's in other runtimes.
-_NOT_FORWARDED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH, signal.SIGSEGV}
-_NOT_FORWARDED |= {signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
+# Not caught: what cannot be, what the runtime itself raises, and 32 and 33, which are libc's.
+_LEFT_ALONE = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, 32, 33}
+_LEFT_ALONE |= {signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
+_CAUGHT = sum(1 << (number - 1) for number in range(1, 65) if number not in _LEFT_ALONE)
+_SIGINFO_BYTES = 128  # struct signalfd_siginfo, which begins with the number as 32 bits
 
 
 @contextlib.contextmanager
 def _caught_signals() -> Iterator[int]:
-    """All signals caught: yields a descriptor on which their numbers arrive."""
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    caught = [n for n in signal.valid_signals() if n not in _NOT_FORWARDED - {signal.SIGCHLD, signal.SIGWINCH}]
-    before = {}
-    wakeup = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    """All signals caught: yields a descriptor to read them from. Raises HostError."""
+    before = ffi.new("struct caught_signals *")
+    fd = lib.ocirt_catch_signals(_CAUGHT, before)
+    if fd < 0:
+        raise HostError("signalfd", "", -fd)
     try:
-        for number in caught:
-            before[number] = signal.signal(number, lambda *_: None)
-        yield read_fd
+        yield fd
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        signal.set_wakeup_fd(wakeup)
-        os.close(read_fd)
-        os.close(write_fd)
+        lib.ocirt_release_signals(fd, before)
+
+
+def _read_signals(fd: int) -> list[int]:
+    """The numbers of some signals that have arrived; there may be more."""
+    data = os.read(fd, 16 * _SIGINFO_BYTES)
+    return [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), _SIGINFO_BYTES)]
 
 
 def wait_foreground(pid: int, pidfd: int, relay: Relay | None) -> int:
@@ -44,7 +49,8 @@ def wait_foreground(pid: int, pidfd: int, relay: Relay | None) -> int:
     What it has written to its terminal is then passed on as far as the caller takes it; a signal ends that.
     """
     with _caught_signals() as signals_fd:
-        code, numbers = None, b""
+        code: int | None = None
+        numbers: list[int] = []
         while code is None:
             _, numbers, ended = _poll(signals_fd, pidfd, relay)
             _forward(numbers, pid, pidfd, relay)
@@ -58,7 +64,7 @@ def wait_foreground(pid: int, pidfd: int, relay: Relay | None) -> int:
         return code
 
 
-def _poll(signals_fd: int, pidfd: int, relay: Relay | None) -> tuple[bool, bytes, bool]:
+def _poll(signals_fd: int, pidfd: int, relay: Relay | None) -> tuple[bool, list[int], bool]:
     """Wait for what comes, and copy: whether there may be more, the signals' numbers, whether pidfd is ready.
 
     Without a pidfd (-1) it waits only for output to be taken.
@@ -71,7 +77,7 @@ def _poll(signals_fd: int, pidfd: int, relay: Relay | None) -> tuple[bool, bytes
         poll.register(fd, events)
     waits = pidfd >= 0 or (relay is not None and relay.pending)
     ready = {fd for fd, _ in poll.poll(None if waits else 0)}
-    numbers = os.read(signals_fd, 256) if signals_fd in ready else b""
+    numbers = _read_signals(signals_fd) if signals_fd in ready else []
     if relay:
         for fd in ready - {signals_fd, pidfd}:
             relay.handle(fd)
@@ -79,7 +85,7 @@ def _poll(signals_fd: int, pidfd: int, relay: Relay | None) -> tuple[bool, bytes
     return copying, numbers, pidfd in ready
 
 
-def _forward(numbers: bytes, pid: int, pidfd: int, relay: Relay | None) -> None:
+def _forward(numbers: Sequence[int], pid: int, pidfd: int, relay: Relay | None) -> None:
     for number in numbers:
         if number == signal.SIGCHLD:
             _reap_orphans(pid)

@@ -1,0 +1,54 @@
+"""The signals of a foreground command."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+import pytest
+
+from ocirt import foreground
+
+
+def blocked() -> set[int]:
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def handling() -> dict[int, object]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGRTMIN, signal.SIGRTMAX])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_signal_is_read_and_all_is_as_before(number: int, ignored: bool) -> None:
+    original = signal.getsignal(number)
+    if ignored:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        before = blocked(), handling()
+        with foreground._caught_signals() as fd:
+            os.kill(os.getpid(), number)
+            assert select.select([fd], [], [], 5)[0] == [fd]
+            assert number in foreground._read_signals(fd)
+        assert (blocked(), handling()) == before
+    finally:
+        signal.signal(number, original)
+
+
+def test_what_is_unread_is_dropped() -> None:
+    with foreground._caught_signals():
+        for _ in range(40):
+            os.kill(os.getpid(), signal.SIGRTMIN)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.SIGTERM not in signal.sigpending()
+
+
+def test_many_at_once() -> None:
+    with foreground._caught_signals() as fd:
+        for _ in range(40):
+            os.kill(os.getpid(), signal.SIGRTMIN)
+        numbers: list[int] = []
+        while select.select([fd], [], [], 0)[0]:
+            numbers += foreground._read_signals(fd)
+    assert numbers.count(signal.SIGRTMIN) == 40
