@@ -19,6 +19,7 @@ Directories are 0700, files 0600.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -63,10 +64,12 @@ class Container:
         return f"{self.store.root}/{self.id}/{name}"
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
-        """open(2) of a file in the directory, never through a symlink."""
+        """open(2) of a file in the directory, never through a symlink. Raises StateError for a deleted container's."""
         try:
             return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.dir_fd)
         except OSError as error:
+            if error.errno == errno.ENOENT and self._is_deleted():
+                raise missing(self.id) from None
             raise HostError("open", self.path(name), error.errno or 0) from None
 
     def make_fifo(self, name: str) -> None:
@@ -169,6 +172,14 @@ class Container:
             yield self
         finally:
             self.unlock()
+
+    def _is_deleted(self) -> bool:
+        """Whether another command has deleted the container, or is at work on it: about a file that is missing."""
+        if not self._locked:
+            if not try_lock(self.dir_fd, fcntl.LOCK_SH):
+                return True
+            unlock(self.dir_fd)
+        return not self._is_there()
 
     def _is_there(self) -> bool:
         try:

@@ -480,3 +480,18 @@ def test_errors_are_one_line(store: Store) -> None:
     with pytest.raises(OcirtError) as caught:
         store.load("a\nb")
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_of_a_container_that_is_being_deleted(store: Store) -> None:
+    store.create("c1", record()).close()
+    reader, other = store.load("c1"), store.load("c1")
+    with pytest.raises(HostError):
+        reader.read("config.json")
+    with other.locked(), pytest.raises(StateError, match="does not exist"):
+        reader.read("config.json")
+    with other.locked():
+        with pytest.raises(HostError):
+            other.read("config.json")
+        other.remove()
+    with pytest.raises(StateError, match="does not exist"):
+        reader.read("config.json")
