@@ -6,50 +6,43 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ocirt.cgroup.paths import CgroupHost
+from ocirt.cgroup.manager import CgroupfsManager
+from ocirt.cgroup.paths import CgroupHost, probe_cgroup_host
+from ocirt.errors import HostError
+from tests.support.cgroups import call_in
+from tests.support.unprivileged import PROJECT
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
 NOBODY = 65534
 
 
-def run_python(code: str, *command: str, uid: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run Python code in another process, perhaps in other namespaces or as another user."""
-    return subprocess.run(
-        [*command, sys.executable, "-c", code],
-        check=False,
-        capture_output=True,
-        text=True,
-        user=uid,
-        group=uid,
-        extra_groups=[],
-        cwd=Path(__file__).parents[3],
-    )
+def create_as_nobody(path: str | None, *, early: bool, optional: bool, owner: int | None) -> list[Any]:
+    """What the manager plans and makes for a user without privileges, who is this process from now on.
+
+    [own cgroup, the delegated one, planned path, made path, whether there is a cgroup, warnings], or [the error].
+    """
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    host = probe_cgroup_host()
+    assert host
+    manager = CgroupfsManager(host)
+    record = manager.prepare(path, "c1", optional=early)
+    try:
+        created = manager.create(record, optional=optional, owner_uid=owner)
+    except HostError as error:
+        return [str(error)]
+    manager.remove(created.record)
+    has_cgroup = created.cgroup is not None
+    return [host.own, host.delegated, record.path, created.record.path, has_cgroup, list(created.warnings)]
 
 
 class TestUnprivileged:
-    CODE = """
-import os, sys
-from ocirt.cgroup.manager import CgroupfsManager
-from ocirt.cgroup.paths import probe_cgroup_host
-host = probe_cgroup_host()
-manager = CgroupfsManager(host)
-record = manager.prepare({path!r}, "c1", optional={early!r})
-created = manager.create(record, optional={optional!r}, owner_uid={owner!r})
-made = created.record
-print(host.own, host.delegated, record.path, made.path, created.cgroup is not None, *created.warnings, sep="|")
-manager.remove(made)
-"""
-
-    @pytest.fixture(autouse=True)
-    def readable(self) -> None:
-        probe = run_python("import ocirt.cgroup.manager, ocirt._native", uid=NOBODY)
-        if probe.returncode:
-            pytest.skip("another user cannot read this folder")
-
     def run(
         self,
         directory: Path,
@@ -58,63 +51,57 @@ manager.remove(made)
         early: bool = False,
         optional: bool = True,
         owner: int | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        join = ["sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', str(directory)]
-        become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        return run_python(self.CODE.format(path=path, early=early, optional=optional, owner=owner), *join, *become)
+    ) -> list[Any]:
+        result = call_in(directory, lambda: create_as_nobody(path, early=early, optional=optional, owner=owner))
+        assert isinstance(result, list)
+        return result
 
     def test_in_a_delegated_cgroup_it_is_below_the_own_one(self, base: str, directory: Path) -> None:
         (directory / "scope").mkdir(parents=True)
         for path in (directory, directory / "cgroup.procs", directory / "scope", directory / "scope/cgroup.procs"):
             os.chown(path, NOBODY, NOBODY)
-        result = self.run(directory / "scope")
-        assert result.stderr == ""
-        assert result.stdout == f"{base}/scope|{base}|{base}/c1|{base}/c1|True\n"
-        result = self.run(directory / "scope", "pods/c1")
-        assert result.stdout == f"{base}/scope|{base}|{base}/pods/c1|{base}/pods/c1|True\n"
-        result = self.run(directory, None)
-        assert result.stdout == f"{base}|{base}|{base}/c1|{base}/c1|True\n"
+        scope = directory / "scope"
+        assert self.run(scope) == [f"{base}/scope", base, f"{base}/c1", f"{base}/c1", True, []]
+        assert self.run(scope, "pods/c1") == [f"{base}/scope", base, f"{base}/pods/c1", f"{base}/pods/c1", True, []]
+        assert self.run(directory) == [base, base, f"{base}/c1", f"{base}/c1", True, []]
         assert sorted(entry.name for entry in directory.iterdir() if entry.is_dir()) == ["scope"]
 
     def test_without_permission_it_does_without_if_it_may(self, base: str, directory: Path) -> None:
         directory.mkdir()
-        result = self.run(directory)
-        own, delegated, planned, path, has_cgroup, warning = result.stdout.strip().split("|")
-        assert (own, delegated, planned, path, has_cgroup) == (base, "None", "/c1", "None", "False")
+        *found, (warning,) = self.run(directory)
+        assert found == [base, None, "/c1", None, False]
         assert "no cgroup of its own" in warning
         assert "permission denied" in warning
 
     def test_without_permission_it_is_planned_without(self, base: str, directory: Path) -> None:
         """So that the plan, and a mount of the cgroup in it, is of what will be."""
         directory.mkdir()
-        result = self.run(directory, early=True)
-        own, delegated, planned, path, has_cgroup, warning = result.stdout.strip().split("|")
-        assert (own, delegated, planned, path, has_cgroup) == (base, "None", "None", "None", "False")
+        *found, (warning,) = self.run(directory, early=True)
+        assert found == [base, None, None, None, False]
         assert "no cgroup of its own" in warning
 
     def test_without_permission_it_fails_if_it_may_not(self, directory: Path) -> None:
         directory.mkdir()
-        result = self.run(directory, "/c1", optional=False)
-        assert "HostError: /linux/cgroupsPath: mkdir /sys/fs/cgroup/c1: permission denied" in result.stderr
+        (error,) = self.run(directory, "/c1", optional=False)
+        assert error == "/linux/cgroupsPath: mkdir /sys/fs/cgroup/c1: permission denied"
 
     def test_a_user_can_give_nothing_away_and_is_told(self, base: str, directory: Path) -> None:
         directory.mkdir()
         for path in (directory, directory / "cgroup.procs"):
             os.chown(path, NOBODY, NOBODY)
-        result = self.run(directory, owner=1234)
-        assert result.stdout.startswith(f"{base}|{base}|{base}/c1|{base}/c1|True|the cgroup keeps its owner:")
+        *found, (warning,) = self.run(directory, owner=1234)
+        assert found == [base, base, f"{base}/c1", f"{base}/c1", True]
+        assert warning.startswith("the cgroup keeps its owner:")
 
 
 class TestProbe:
-    CODE = """
-from ocirt.cgroup.paths import probe_cgroup_host
-print(probe_cgroup_host())
-"""
-
     def run(self, script: str) -> str:
+        """What is found in a mount namespace of its own, after a script there."""
+        code = "from ocirt.cgroup.paths import probe_cgroup_host; print(probe_cgroup_host())"
         command = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{script}\nexec "$@"', "sh"]
-        result = run_python(self.CODE, *command)
-        assert result.stderr == ""
+        result = subprocess.run(
+            [*command, sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True, cwd=PROJECT
+        )
         return result.stdout.strip()
 
     def test_a_pure_host(self, host: CgroupHost) -> None:
