@@ -6,7 +6,8 @@ set -eu
 
 build="gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev pkg-config python3-dev python3-venv busybox-static"
 test="$build runc crun uidmap debootstrap iproute2 procps util-linux clang clang-format libclang-rt-dev"
-vm="$test qemu-system-x86 linux-image-amd64 systemd libpam-systemd dbus dbus-user-session"
+test="$test systemd libpam-systemd dbus dbus-user-session"
+vm="$test qemu-system-x86 linux-image-amd64"
 
 case "${1:-}" in
 build) wanted=$build ;;
