@@ -254,14 +254,20 @@ def _burst(cpu: CPU, pointer: str) -> Verdicts:
 
 
 def _pids(pids: Pids, at: str) -> Verdicts:
-    """config-linux.md#pids: 0 is a limit. runc takes every negative number for -1."""
+    """config-linux.md#pids: 0 is a limit. runc takes every negative number for -1.
+
+    Podman before 5 writes 0 where it means no limit. That it then gets one can't be helped, but it need not fail where
+    the controller is missing.
+    """
     limit, pointer = pids.limit, f"{at}/limit"
+    if limit == 0:
+        yield lossy(pointer, "lets no process fork, and is left out where cgroup v2 has no pids controller; -1 is no limit")
     if limit is not None and limit > MAX_PIDS:
         yield lossy(pointer, f"is taken as unlimited: Linux never has more than {MAX_PIDS} processes")
     if limit is not None and not 0 <= limit <= MAX_PIDS:
         yield Setting(pointer, "pids.max", "max", optional=True)
     elif limit is not None:
-        yield Setting(pointer, "pids.max", str(limit))
+        yield Setting(pointer, "pids.max", str(limit), optional=limit == 0)
 
 
 def _hugepages(huge: HugepageLimit, at: str) -> Verdicts:

@@ -317,6 +317,7 @@ def test_what_0_means_is_said() -> None:
 
 def test_a_loss_is_said() -> None:
     assert noticed(cpu={"shares": 1}) == [("/r/cpu/shares", "warning.lossy")]
+    assert noticed(pids={"limit": 0}) == [("/r/pids/limit", "warning.lossy")]
     assert noticed(pids={"limit": 4194305}) == [("/r/pids/limit", "warning.lossy")]
     assert noticed(cpu={"shares": 300_000}) == [("/r/cpu/shares", "warning.lossy")]
     assert noticed(memory={"limit": -1, "swap": 5}) == [("/r/memory/swap", "warning.lossy")]

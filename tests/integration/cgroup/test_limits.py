@@ -159,6 +159,12 @@ def test_what_is_unlimited_or_not_set_needs_no_controller(limited: Container) ->
     limited.hold()
 
 
+@pytest.mark.skipif("pids" not in SOME_VERSION_1, reason="needs a hybrid host with pids in cgroup v1")
+def test_no_processes_is_left_out_without_the_controller(limited: Container) -> None:
+    limit(limited, pids={"limit": 0})
+    limited.hold()
+
+
 def test_a_new_cgroup_has_all_the_controllers_there_are(limited: Container) -> None:
     limited.hold()
     everything = set((CGROUP / "cgroup.controllers").read_text().split())
