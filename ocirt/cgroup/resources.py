@@ -261,7 +261,7 @@ def _pids(pids: Pids, at: str) -> Verdicts:
     """
     limit, pointer = pids.limit, f"{at}/limit"
     if limit == 0:
-        yield lossy(pointer, "lets no process fork, and is left out where cgroup v2 has no pids controller; -1 is no limit")
+        yield lossy(pointer, "lets no process fork (-1 is no limit), and is left out where v2 has no pids controller")
     if limit is not None and limit > MAX_PIDS:
         yield lossy(pointer, f"is taken as unlimited: Linux never has more than {MAX_PIDS} processes")
     if limit is not None and not 0 <= limit <= MAX_PIDS:

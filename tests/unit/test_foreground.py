@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import select
 import signal
+import threading
 
 import pytest
 
 from ocirt import foreground
+
+
+def raise_signal(number: int) -> None:
+    """To this thread: a process of pytest-xdist has others, which block nothing."""
+    signal.pthread_kill(threading.get_ident(), number)
 
 
 def blocked() -> set[int]:
@@ -28,7 +33,7 @@ def test_a_signal_is_read_and_all_is_as_before(number: int, ignored: bool) -> No
     try:
         before = blocked(), handling()
         with foreground._caught_signals() as fd:
-            os.kill(os.getpid(), number)
+            raise_signal(number)
             assert select.select([fd], [], [], 5)[0] == [fd]
             assert number in foreground._read_signals(fd)
         assert (blocked(), handling()) == before
@@ -39,15 +44,15 @@ def test_a_signal_is_read_and_all_is_as_before(number: int, ignored: bool) -> No
 def test_what_is_unread_is_dropped() -> None:
     with foreground._caught_signals():
         for _ in range(40):
-            os.kill(os.getpid(), signal.SIGRTMIN)
-        os.kill(os.getpid(), signal.SIGTERM)
+            raise_signal(signal.SIGRTMIN)
+        raise_signal(signal.SIGTERM)
     assert signal.SIGTERM not in signal.sigpending()
 
 
 def test_many_at_once() -> None:
     with foreground._caught_signals() as fd:
         for _ in range(40):
-            os.kill(os.getpid(), signal.SIGRTMIN)
+            raise_signal(signal.SIGRTMIN)
         numbers: list[int] = []
         while select.select([fd], [], [], 0)[0]:
             numbers += foreground._read_signals(fd)
