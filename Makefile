@@ -1,10 +1,11 @@
-# setup, build, demo, test, test-vm, lint, install, clean. Every target installs what it needs, asks nothing and reads no
-# input; a second run does only what has changed. Without root it works where the system packages are there already.
+# setup, build, demo, man, test, test-vm, bench, lint, install, clean. Every target installs what it needs, asks nothing
+# and reads no input; a second run does only what has changed. Without root it works where the system packages are there.
 
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # What runs in the machine with every controller (tools/vm.py), and in the one with systemd as its first process.
 # Emulated, it takes ten times as long as here: hence those tests alone to which the kernel or systemd matter.
 VM_TESTS ?= tests/vm tests/integration/cgroup tests/integration/rootless/test_cgroups.py tests/c/test_process_limits.py \
@@ -17,6 +18,8 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 OCIRT ?= $(BIN)/python -I -m ocirt
 LIBDIR := $(PREFIX)/lib/ocirt
+SHARE := $(PREFIX)/share
+COMPLETIONS := bash-completion/completions/ocirt zsh/site-functions/_ocirt fish/vendor_completions.d/ocirt.fish
 
 C_SOURCES := $(wildcard c_ext/*.c)
 C_HEADERS := $(wildcard c_ext/*.h)
@@ -28,7 +31,7 @@ export PIP_NO_INPUT := 1
 EDITABLE := --config-settings editable_mode=compat
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build demo test test-vm lint sanitize install uninstall clean
+.PHONY: setup build demo man test test-vm bench lint sanitize install uninstall clean
 
 setup: $(STAMPS)/test
 
@@ -56,11 +59,14 @@ build: $(STAMPS)/build
 demo: $(STAMPS)/build
 	$(BIN)/python tools/demo.py .demo $(OCIRT)
 
+man: $(STAMPS)/build
+	$(BIN)/python tools/man.py build/man
+
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS) $(wildcard tests/*/*.c)
+	clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS) $(wildcard bench/*.c tests/*/*.c)
 
 # The same init under the address and undefined-behaviour sanitizers (which need glibc), for the tests in tests/c.
 build/sanitize/ocirt-init: $(STAMPS)/test $(C_SOURCES) $(C_HEADERS)
@@ -84,6 +90,10 @@ test-vm: $(STAMPS)/vm
 	$(VM) -- $(VM_PYTEST) -n 2 -m cgroup $(VM_TESTS) </dev/null
 	$(VM) --systemd -- $(VM_PYTEST) -m systemd $(VM_SYSTEMD_TESTS) </dev/null
 
+# As root. bench/README.md says what it measures, and which runtimes.
+bench: $(STAMPS)/test
+	$(BIN)/python -m bench $(BENCH_ARGS) </dev/null
+
 # Self-contained below LIBDIR, started by a script that reads neither the environment nor any site-packages.
 install: $(STAMPS)/build
 	rm -rf '$(DESTDIR)$(LIBDIR)' build/lib* build/bdist*
@@ -92,11 +102,18 @@ install: $(STAMPS)/build
 	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
 	$(BIN)/python tools/launcher.py '$(LIBDIR)' > '$(DESTDIR)$(PREFIX)/bin/ocirt'
 	chmod 755 '$(DESTDIR)$(PREFIX)/bin/ocirt'
+	$(BIN)/python tools/man.py '$(DESTDIR)$(SHARE)/man/man8'
+	for file in $(COMPLETIONS); do mkdir -p "$$(dirname '$(DESTDIR)$(SHARE)'/$$file)"; done
+	$(OCIRT) completion bash > '$(DESTDIR)$(SHARE)/bash-completion/completions/ocirt'
+	$(OCIRT) completion zsh > '$(DESTDIR)$(SHARE)/zsh/site-functions/_ocirt'
+	$(OCIRT) completion fish > '$(DESTDIR)$(SHARE)/fish/vendor_completions.d/ocirt.fish'
 
 uninstall:
 	rm -rf '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin/ocirt'
+	rm -f '$(DESTDIR)$(SHARE)'/man/man8/ocirt.8 '$(DESTDIR)$(SHARE)'/man/man8/ocirt-*.8
+	for file in $(COMPLETIONS); do rm -f '$(DESTDIR)$(SHARE)'/$$file; done
 
 clean:
 	rm -rf $(VENV) build dist .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	rm -f ocirt/_native*.so ocirt/_native.c
-	find ocirt c_ext tests tools spec-conformance -name __pycache__ -prune -exec rm -rf {} +
+	find bench ocirt c_ext tests tools spec-conformance -name __pycache__ -prune -exec rm -rf {} +

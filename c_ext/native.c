@@ -234,6 +234,8 @@ int ocirt_write_at(int dir_fd, const char *name, const void *data, size_t bytes,
     return error;
 }
 
+int ocirt_call_error(int number) { return syscall(number, -1L, -1L, -1L, -1L, -1L, -1L) < 0 ? errno : 0; }
+
 int ocirt_open_tree(int dir_fd, const char *path, unsigned int flags) {
     long fd = syscall(SYS_open_tree, dir_fd, path, flags);
     return fd < 0 ? -errno : (int)fd;

@@ -44,6 +44,10 @@ int ocirt_init_image(void); /* a sealed memfd of ocirt-init, to be executed */
 /* One write(2) of the whole of `data`, into an existing file of a directory: 0. *opened tells whose error it is. */
 int ocirt_write_at(int dir_fd, const char *name, const void *data, size_t bytes, int *opened);
 
+/* The errno (not negative) of a system call with arguments that no call takes, all of them -1: ENOSYS where there is no
+ * such call. For those that look at their arguments before they ask for privileges. */
+int ocirt_call_error(int number);
+
 int ocirt_open_tree(int dir_fd, const char *path, unsigned int flags);
 int ocirt_mount_setattr_idmap(int fd, int userns_fd, int recursive);
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ocirt.compile.request import IdmappedTree
 
 _AT_FDCWD = -100
-_HELPER_PATH = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin")
+HELPER_PATH = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin")
 OPEN_TREE_CLONE = 1
 AT_RECURSIVE = 0x8000
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -54,7 +54,7 @@ def _write(path: str, text: str, pointer: str) -> None:
 
 def _run_helper(name: str, pid: int, text: str, pointer: str) -> None:
     """newuidmap PID CONTAINER HOST SIZE ... ; engines call us without a PATH, so the usual places are searched."""
-    places = [*os.environ.get("PATH", "").split(":"), *_HELPER_PATH]
+    places = [*os.environ.get("PATH", "").split(":"), *HELPER_PATH]
     program = next((p for place in places if place and os.access(p := f"{place}/{name}", os.X_OK)), None)
     if program is None:
         raise OcirtError(

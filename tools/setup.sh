@@ -6,7 +6,7 @@ set -eu
 
 build="gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev pkg-config python3-dev python3-venv busybox-static"
 test="$build runc crun uidmap debootstrap iproute2 procps util-linux clang clang-format libclang-rt-dev"
-test="$test systemd libpam-systemd dbus dbus-user-session"
+test="$test systemd libpam-systemd dbus dbus-user-session zsh fish man-db groff"
 vm="$test qemu-system-x86 linux-image-amd64"
 
 case "${1:-}" in

@@ -8,6 +8,7 @@ which needs it; the error names the property that does, and why. What was enable
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -38,6 +39,20 @@ def enable_controllers(host: CgroupHost, path: str, cgroup: Cgroup, needed: Mapp
         for directory in above:
             refusals |= _enable_all(directory)
     require_controllers(cgroup, needed, refusals)
+
+
+def obtainable_controllers(host: CgroupHost, path: str) -> set[str]:
+    """What enable_controllers could give to a cgroup at `path`. Only reads. Raises HostError."""
+    above = [host.directory(ancestor) for ancestor in _ancestors(host, path)]
+    found = _controllers_of(above[0])
+    for directory in above:
+        cgroup = Cgroup.open(directory)
+        if cgroup is None:  # yet to be made
+            break
+        with cgroup:
+            if _is_busy(cgroup) or not os.access(f"{directory}/cgroup.subtree_control", os.W_OK):
+                found &= _names(cgroup.read("cgroup.subtree_control"))
+    return found
 
 
 def require_controllers(

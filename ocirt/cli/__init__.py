@@ -86,7 +86,7 @@ def version_text() -> str:
     goes on without one for every other name, as for crun; Docker takes what stands before and after the word "version"
     of any line that has it, so no other line may; Podman and CRI-O show the text as it is. None of them compares it.
     """
-    return f"ocirt version {__version__}\ncommit: {commit()}\nspec: {SPEC_VERSION}\n"
+    return f"ocirt version {__version__}\ncommit: {commit()}\nspec: {SPEC_VERSION}\n{_standalone()}"
 
 
 def commit() -> str:
@@ -95,6 +95,14 @@ def commit() -> str:
         return str(import_module("ocirt._commit").COMMIT)
     except ImportError:
         return "unknown"
+
+
+def _standalone() -> str:
+    """The line of the standalone binary, in which its form is built in (docs/standalone.md)."""
+    try:
+        return f"standalone: one file ({import_module('_ocirt_standalone').form})\n"
+    except ImportError:
+        return ""
 
 
 def _text(invocation: Invocation) -> str:

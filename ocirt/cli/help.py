@@ -60,9 +60,13 @@ def _flag_rows(flags: Iterable[Flag]) -> list[tuple[str, str]]:
             continue
         name = f"-{flag.short}, " if flag.short else "    "
         name += f"--{flag.name}" + (f" {flag.value}" if flag.kind is not Kind.SWITCH else "")
-        known = flag.default not in ("", "0", "-1")
-        rows.append((name, flag.help + (f" (default: {flag.default})" if known else "")))
+        rows.append((name, flag.help + shown_default(flag)))
     return rows
+
+
+def shown_default(flag: Flag) -> str:
+    """What follows a flag's text: its default, where that says something."""
+    return f" (default: {flag.default})" if flag.default not in ("", "0", "-1") else ""
 
 
 def _section(title: str, rows: list[tuple[str, str]]) -> str:

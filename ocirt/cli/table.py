@@ -295,6 +295,28 @@ _ALL = (
         description="The structure is that of features.md in the OCI runtime specification. It tells what ocirt knows, "
         "not what the host can do.",
     ),
+    Command(
+        "doctor",
+        "tell what of ocirt's features this host and this user can do, and what to do about the rest",
+        (Flag("json", "print it as JSON", Kind.SWITCH),),
+        arguments="",
+        least=0,
+        most=0,
+        module="doctor",
+        description="Every line is a check: ok, limited (a part is there, or it has conditions) or missing, what was "
+        "found, and what that means for containers; below it, what would help. Things are found out by doing them, in "
+        "processes and namespaces that end with that; nothing is changed. The exit code is 0 when containers can run "
+        "as this user, otherwise 1.",
+    ),
+    Command(
+        "completion",
+        "print the script with which a shell completes command lines of ocirt",
+        arguments="bash|zsh|fish",
+        module="completion",
+        description="Where it belongs: with bash /etc/bash_completion.d/ocirt (or, without the package "
+        'bash-completion, a line eval "$(ocirt completion bash)" in .bashrc), with zsh a file _ocirt in a directory '
+        "of $fpath, with fish ~/.config/fish/completions/ocirt.fish.",
+    ),
 )
 
 COMMANDS = {command.name: command for command in _ALL}

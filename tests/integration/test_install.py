@@ -14,6 +14,11 @@ from tests.support.bundle import make_template
 pytestmark = [pytest.mark.root, pytest.mark.cgroup, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
+COMPLETIONS = (
+    "bash-completion/completions/ocirt",
+    "zsh/site-functions/_ocirt",
+    "fish/vendor_completions.d/ocirt.fish",
+)
 
 
 def output(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> str:
@@ -35,6 +40,13 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_version_names_the_commit(prefix: Path) -> None:
     commit = output("git", "rev-parse", "HEAD").strip() if (ROOT / ".git").exists() else "unknown"
     assert f"\ncommit: {commit}" in output(prefix / "bin/ocirt", "--version")
+
+
+def test_manual_and_completion(prefix: Path) -> None:
+    pages = {path.name for path in (prefix / "share/man/man8").iterdir()}
+    assert {"ocirt.8", "ocirt-run.8", "ocirt-doctor.8"} <= pages
+    for path in COMPLETIONS:
+        assert "doctor" in (prefix / "share" / path).read_text()
 
 
 def test_run(prefix: Path, tmp_path: Path, token: str) -> None:

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from ocirt.cgroup import controllers
-from ocirt.cgroup.controllers import enable_controllers, require_controllers, why_unavailable
+from ocirt.cgroup.controllers import (
+    enable_controllers,
+    obtainable_controllers,
+    require_controllers,
+    why_unavailable,
+)
 from ocirt.cgroup.directory import Cgroup
 from ocirt.cgroup.paths import CgroupHost
 from ocirt.errors import HostError, StateError
@@ -182,3 +187,33 @@ def test_a_controller_that_is_nowhere_is_an_error_that_says_why(kernel: FakeKern
 
 def test_a_controller_that_no_kernel_has() -> None:
     assert why_unavailable("no-such-controller") == "this kernel has no such controller"
+
+
+# ---- what could be enabled
+
+
+def test_obtainable_is_what_would_be_enabled(kernel: FakeKernel, host: CgroupHost) -> None:
+    """Nothing is written to find out; enabling then gives just that."""
+    kernel.make("/", ALL, "pids")
+    kernel.make("/a", "pids")
+    kernel.make("/a/b", "")
+    found = obtainable_controllers(host, "/a/b")
+    assert kernel.writes == []
+    cgroup = Cgroup.open(host.directory("/a/b"))
+    assert cgroup
+    with cgroup:
+        enable_controllers(host, "/a/b", cgroup, {})
+        assert found == set(cgroup.read("cgroup.controllers").split()) == set(ALL.split())
+
+
+def test_obtainable_below_a_cgroup_with_processes(kernel: FakeKernel, host: CgroupHost) -> None:
+    """It gives what it does already, and no more."""
+    kernel.make("/", ALL, ALL)
+    kernel.make("/busy", ALL, "memory", processes="1\n")
+    assert obtainable_controllers(host, "/busy/new") == {"memory"}
+    assert obtainable_controllers(host, "/new") == set(ALL.split())
+
+
+def test_obtainable_where_nothing_is_made_yet(kernel: FakeKernel, host: CgroupHost) -> None:
+    kernel.make("/", "pids", "")
+    assert obtainable_controllers(host, "/a/b/c") == {"pids"}
