@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from ocirt import constants as k
 from ocirt.cgroup.paths import CgroupHost, probe_cgroup_host
 from ocirt.errors import HostError, OcirtError
+from ocirt.pseudofile import read_text
 from ocirt.spec import Linux, Process, Spec
 
 KERNEL_FLOOR = (5, 14)
@@ -134,8 +135,7 @@ def probe_kernel() -> tuple[int, int]:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
+        return read_text(path)
     except OSError as error:
         raise HostError.of(error, "read") from None
 
@@ -221,8 +221,7 @@ def _probe_shared(linux: Linux) -> frozenset[str]:
 
 def _probe_apparmor() -> bool:
     try:
-        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as file:
-            return file.read(1) == "Y"
+        return read_text("/sys/module/apparmor/parameters/enabled").startswith("Y")
     except OSError:
         return False
 

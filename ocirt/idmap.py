@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ocirt.pseudofile import read_text
+
 if TYPE_CHECKING:
     from ocirt.spec import IDMapping
 
@@ -21,6 +23,5 @@ def read_map(path: str) -> tuple[IDMapping, ...]:
     """A uid_map or gid_map of /proc/PID. Raises OSError."""
     from ocirt.spec import IDMapping
 
-    with open(path, encoding="ascii") as file:
-        rows = [[int(number) for number in line.split()] for line in file]
+    rows = [[int(number) for number in line.split()] for line in read_text(path).splitlines()]
     return tuple(IDMapping(container_id=inside, host_id=outside, size=size) for inside, outside, size in rows)

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from ocirt.errors import HostError, StateError, UsageError
+from ocirt.pseudofile import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +42,7 @@ def is_frozen(path: str) -> bool:
     if host is None:
         return False
     try:
-        with open(f"{host.directory(path)}/cgroup.events", encoding="ascii") as file:
-            return "frozen 1" in file.read().splitlines()
+        return "frozen 1" in read_text(f"{host.directory(path)}/cgroup.events").splitlines()
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENODEV):
             return False

@@ -145,8 +145,25 @@ def _has_type(item: object, kind: str) -> bool:
 
 def created_now() -> str:
     """The present time for Record.created."""
-    now_nsec = time.time_ns()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_nsec // 10**9)) + f".{now_nsec % 10**9:09d}Z"
+    return timestamp(time.time_ns())
+
+
+def timestamp(time_nsec: int) -> str:
+    """A time since the epoch as in RFC 3339, in UTC. libc's gmtime(3) would read /etc/localtime first.
+
+    Days are counted from March 1 of year 0, so that a leap day is the last of its year, and of 400 years.
+    """
+    seconds, nsec = divmod(time_nsec, 10**9)
+    days, second = divmod(seconds, 86400)
+    cycle, day = divmod(days + 719468, 146097)
+    year = (day - day // 1460 + day // 36524 - day // 146096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day -= (153 * month + 2) // 5
+    month += 3 if month < 10 else -9
+    year += 400 * cycle + (month <= 2)
+    hour, minute = divmod(second // 60, 60)
+    return f"{year:04d}-{month:02d}-{day + 1:02d}T{hour:02d}:{minute:02d}:{second % 60:02d}.{nsec:09d}Z"
 
 
 def is_id(text: str) -> bool:

@@ -17,6 +17,7 @@ from types import TracebackType
 from ocirt._native import ffi, lib
 from ocirt.cgroup.paths import POINTER
 from ocirt.errors import HostError
+from ocirt.pseudofile import read_text
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -175,9 +176,7 @@ def failure(error: OSError, syscall: str, path: str) -> HostError:
 
 
 def _read(dir_fd: int, name: str) -> str:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-    with open(fd, encoding="ascii") as file:
-        return file.read()
+    return read_text(name, dir_fd, os.O_NOFOLLOW)
 
 
 def parse_keyed(text: str) -> dict[str, int]:

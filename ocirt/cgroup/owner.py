@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ocirt.errors import HostError
 from ocirt.idmap import host_id
+from ocirt.pseudofile import read_text
 
 if TYPE_CHECKING:
     from ocirt.spec import IDMapping, Spec
@@ -68,7 +69,6 @@ def apply_cgroup_owner(cgroup_fd: int, where: str, uid: int) -> None:
 def probe_delegated_files(path: str = _DELEGATE) -> tuple[str, ...]:
     """The names of the files that go with a delegated cgroup."""
     try:
-        with open(path, encoding="ascii") as file:
-            return tuple(file.read().split())
+        return tuple(read_text(path).split())
     except FileNotFoundError:
         return _DELEGATED_FILES

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 from ocirt.errors import SpecError
+from ocirt.pseudofile import read_text
 
 POINTER = "/linux/cgroupsPath"
 
@@ -116,8 +117,7 @@ def path_below(cgroup: str, root: str) -> str | None:
 
 def probe_cgroup_host() -> CgroupHost | None:
     """Find the v2 hierarchy; None where there is none. Reads mountinfo, which may be long, only in unusual places."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        cgroup = parse_cgroup(file.read())
+    cgroup = parse_cgroup(read_text("/proc/self/cgroup"))
     if cgroup is None:
         return None
     for mount, root in _probe_mounts(cgroup):
@@ -133,8 +133,7 @@ def _probe_mounts(cgroup: str) -> list[tuple[str, str]]:
     for mount in _USUAL_MOUNTS:
         if _is_cgroup2(mount) and os.path.isdir(mount + cgroup):
             return [(mount, "/")]
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        return [(mount, root) for mount, root in parse_mounts(file.read()) if _is_cgroup2(mount)]
+    return [(mount, root) for mount, root in parse_mounts(read_text("/proc/self/mountinfo")) if _is_cgroup2(mount)]
 
 
 def _is_cgroup2(path: str) -> bool:
@@ -154,6 +153,5 @@ def _probe_delegated(mount: str, own: str) -> str | None:
 
 def probe_process_cgroup(host: CgroupHost, pid: int) -> str | None:
     """The cgroup of a process as a path below the mount; None if it is not visible there. Raises OSError: gone."""
-    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        cgroup = parse_cgroup(file.read())
+    cgroup = parse_cgroup(read_text(f"/proc/{pid}/cgroup"))
     return None if cgroup is None else path_below(cgroup, host.root)

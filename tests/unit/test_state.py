@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocirt.errors import HostError, OcirtError, StateError
-from ocirt.record import Process, Record, Status, check_id, created_now, is_id, parse_stat, probe_process
+from ocirt.record import Process, Record, Status, check_id, created_now, is_id, parse_stat, probe_process, timestamp
 from ocirt.store import Store
 from tests.support.child import in_child, rename_process
 
@@ -495,3 +496,10 @@ def test_a_missing_file_of_a_container_that_is_being_deleted(store: Store) -> No
         other.remove()
     with pytest.raises(StateError, match="does not exist"):
         reader.read("config.json")
+
+
+@given(st.integers(0, 253402300800 * 10**9 - 1))
+def test_timestamps_are_those_of_datetime(time_nsec: int) -> None:
+    seconds, nsec = divmod(time_nsec, 10**9)
+    expected = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()
+    assert timestamp(time_nsec) == f"{expected}.{nsec:09d}Z"
