@@ -203,6 +203,11 @@ class Creation:
                 if error.errno == errno.ENOMEM and setting.file == "memory.max":
                     hint = "memory limit too low?"
                     raise HostError(error.syscall, error.path, error.errno, pointer=setting.origin, hint=hint) from None
+            # cgroup-v2.rst, "No Internal Process Constraint"
+            if error.errno == errno.EBUSY and self.cgroup:
+                hint = "controllers are enabled below this cgroup, which may thus have no processes of its own"
+                where, syscall = self.cgroup.where, f"{error.syscall} into cgroup"
+                raise HostError(syscall, where, error.errno, pointer="/linux/cgroupsPath", hint=hint) from None
             raise
 
     def undo(self) -> None:

@@ -99,13 +99,21 @@ class CapabilitySets:
 
     def _cut(self, name: str, words: tuple[str, ...], possible: int, lacking: str) -> int:
         mask = 0
+        refused = []
         for index, word in enumerate(words):
             bit = k.CAPABILITY_BITS.get(word, 0)
             if not bit:
                 self._ctx.warn(f"{self._pointer}/{name}/{index}", f"{word} is no capability, ignored")
             elif not bit & possible:
-                self._ctx.warn(f"{self._pointer}/{name}/{index}", f"{word} cannot be granted ({lacking} it), ignored")
+                refused.append((index, word))
             mask |= bit & possible
+        # One line for all: Buildah asks for a dozen ambient ones that nothing makes inheritable, and shows what we say.
+        if len(refused) == 1:
+            index, word = refused[0]
+            self._ctx.warn(f"{self._pointer}/{name}/{index}", f"{word} cannot be granted ({lacking} it), ignored")
+        elif refused:
+            listed = ", ".join(word for _, word in refused)
+            self._ctx.warn(f"{self._pointer}/{name}", f"{listed} cannot be granted ({lacking} them), ignored")
         return mask
 
     def drop(self) -> DropBounding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.bundle import bind_entry
+from tests.support.isolation import CGROUP
 from tests.support.runtime import Container, Result, Runtime
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
@@ -246,3 +248,22 @@ def test_a_controller_that_is_not_there_is_refused(container: Container) -> None
     """config-linux.md#unified: never silently, whatever controllers a host has."""
     container.linux["resources"] = {"unified": {"nonsense.max": "1"}}
     assert "/linux/resources/unified" in container.refused()
+
+
+def test_a_cgroup_whose_controllers_are_below_it(container: Container) -> None:
+    """The kernel lets no process into it (cgroup-v2.rst, "No Internal Process Constraint")."""
+    cgroup = CGROUP / container.id
+    cgroup.mkdir()
+    try:
+        (controller, *_) = (cgroup / "cgroup.controllers").read_text().split() or [""]
+        if not controller:
+            pytest.skip("needs a controller in cgroup v2")
+        (cgroup / "cgroup.subtree_control").write_text(f"+{controller}")
+        container.linux["cgroupsPath"] = f"/{container.id}"
+        assert container.refused().endswith(
+            f"/linux/cgroupsPath: clone3 into cgroup {cgroup}: device or resource busy"
+            " (controllers are enabled below this cgroup, which may thus have no processes of its own)"
+        )
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            cgroup.rmdir()
