@@ -1,5 +1,6 @@
-# setup, build, demo, man, test, test-vm, bench, lint, install, clean. Every target installs what it needs, asks nothing
-# and reads no input; a second run does only what has changed. Without root it works where the system packages are there.
+# setup, build, binary, demo, man, test, test-vm, test-engines, bench, lint, install, clean. Every target installs what it
+# needs, asks nothing and reads no input; a second run does only what has changed. Without root it works where the system
+# packages are there.
 
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
@@ -31,7 +32,7 @@ export PIP_NO_INPUT := 1
 EDITABLE := --config-settings editable_mode=compat
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build demo man test test-vm bench lint sanitize install uninstall clean
+.PHONY: setup build binary demo man test test-vm test-engines bench lint sanitize install uninstall clean
 
 setup: $(STAMPS)/test
 
@@ -56,6 +57,14 @@ $(STAMPS)/test: $(STAMPS)/build pyproject.toml tools/setup.sh
 
 build: $(STAMPS)/build
 
+# One static file with the interpreter started in it: docs/standalone.md.
+$(STAMPS)/binary: $(STAMPS)/build tools/setup.sh
+	sh tools/setup.sh binary
+	touch $@
+
+binary: $(STAMPS)/binary
+	$(BIN)/python -m tools.standalone dist/ocirt
+
 demo: $(STAMPS)/build
 	$(BIN)/python tools/demo.py .demo $(OCIRT)
 
@@ -66,7 +75,7 @@ lint: $(STAMPS)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS) $(wildcard bench/*.c tests/*/*.c)
+	clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS) $(wildcard c_ext/standalone/*.[ch] bench/*.c tests/*/*.c)
 
 # The same init under the address and undefined-behaviour sanitizers (which need glibc), for the tests in tests/c.
 build/sanitize/ocirt-init: $(STAMPS)/test $(C_SOURCES) $(C_HEADERS)
@@ -76,7 +85,7 @@ sanitize: build/sanitize/ocirt-init
 
 # The machine's tests are part of it where such a machine boots: QEMU and a kernel are installed, which CI sees to.
 test: lint sanitize
-	$(BIN)/python -m pytest $(PYTEST_ARGS) </dev/null
+	$(BIN)/python -m pytest --ignore tests/engines $(PYTEST_ARGS) </dev/null
 	if [ "$$CI" = true ]; then $(MAKE) $(STAMPS)/vm; fi
 	if $(BIN)/python tools/vm.py --systemd --timeout 600 -- true </dev/null; then $(MAKE) test-vm; else \
 		echo 'test-vm: not run on this machine, for the reason above'; fi
@@ -91,6 +100,20 @@ VM_PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 test-vm: $(STAMPS)/vm
 	$(VM) -- $(VM_PYTEST) -n 2 -m cgroup $(VM_TESTS) </dev/null
 	$(VM) --systemd -- $(VM_PYTEST) -m systemd $(VM_SYSTEMD_TESTS) </dev/null
+
+$(STAMPS)/engines: $(STAMPS)/test pyproject.toml tools/setup.sh
+	sh tools/setup.sh engines
+	$(BIN)/python -m pip install -q --no-build-isolation $(EDITABLE) -e '.[engines]' </dev/null
+	touch $@
+
+# As root: ocirt in containerd, Docker, Podman and Buildah, here and, for what needs controllers, in the machine.
+test-engines: $(STAMPS)/engines binary
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/engines </dev/null
+	if [ "$$CI" = true ]; then $(MAKE) $(STAMPS)/vm; fi
+	if $(BIN)/python tools/vm.py --check; then \
+		$(BIN)/python -m tests.engines.table --record $(VM) -- $(VM_PYTEST) -m controllers tests/engines </dev/null; fi
+	$(BIN)/python -m tests.engines.table --check || \
+		echo 'docs/engines.md: the table of this run is another one (python -m tests.engines.table)'
 
 # As root. bench/README.md says what it measures, and which runtimes.
 bench: $(STAMPS)/test

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import NewContainer
+from tests.support import leaks
 from tests.support.isolation import mount, umount
-from tests.support.runtime import Container, Runtime
+from tests.support.runtime import Container, Runtime, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
@@ -100,7 +101,15 @@ def test_exec_is_killed(container: Container, own_root: Runtime, moment: int) ->
     kill_after(own_root, 0.2 * moment / MOMENTS, "exec", container.id, "/bin/sleep", "1000")
     assert container.status == "running"
     assert container.exec("/bin/echo", "still well").out == "still well\n"
+    container.kill("KILL")
+    wait_for(lambda: reaped(container).status == "stopped")
     assert_clean_after_delete(container)
+
+
+def reaped(container: Container) -> Container:
+    """What the killed exec had started is an orphan, of this process, and init cannot end before it has been reaped."""
+    leaks.reap_children()
+    return container
 
 
 @pytest.mark.common

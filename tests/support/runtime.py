@@ -104,6 +104,8 @@ def find_runtime(name: str, root: Path) -> Runtime | None:
     """The runtime of that name, or None where it isn't installed. ocirt's command line is $OCIRT, if set."""
     if name == "ocirt":
         words = shlex.split(os.environ.get("OCIRT", "")) or [sys.executable, "-I", "-m", "ocirt"]
+        if "/" in words[0]:  # tests change the working directory
+            words[0] = os.path.abspath(words[0])
         return Runtime(name, tuple(words), root)
     path = shutil.which(name, path="/usr/sbin:/usr/bin")
     if path is None:

@@ -1,0 +1,79 @@
+"""The builder: the same bytes from the same sources wherever they lie; a linker's script is understood or refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.standalone.conftest import ROOT
+from tools.standalone import layout, placement, selftest
+
+
+def build(tree: Path, source: Path, *options: str | Path, umask: int) -> bytes:
+    """Make the binary from a copy of a tree, with the sources that were fetched for dist/ocirt."""
+    shutil.copytree(source, tree, symlinks=True)
+    build = tree / "build" / "standalone"
+    build.mkdir(parents=True)
+    for folder in ("src", "sdist", "apt"):
+        (build / folder).symlink_to(ROOT / "build" / "standalone" / folder)
+    output = tree / "binary"
+    command = [sys.executable, "-m", "tools.standalone", output, "--commit", "x", *options]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tree), tree.name.upper(): "x" * len(tree.name)}
+    subprocess.run(command, cwd=tree, env=environment, check=True, umask=umask)
+    return output.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_builds_give_the_same_bytes(binary: Path, tmp_path: Path) -> None:
+    """In another directory, with another umask, time and environment, and the placement of the first."""
+    tree = tmp_path / "tree"
+    for folder in ("ocirt", "c_ext", "tools"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.o"))
+    extension = next((ROOT / "ocirt").glob("_native*.so"))  # to find the modules by importing them
+    shutil.copy(extension, tree / "ocirt")
+    first = build(tmp_path / "a", tree, umask=0o22)
+    placed = tmp_path / "a" / "build" / "standalone" / "placement"
+    assert first == build(tmp_path / "elsewhere", tree, "--placement", placed, umask=0o77)
+
+
+@pytest.mark.slow
+def test_the_plain_binary(binary: Path, tmp_path: Path) -> None:
+    """What is made where no image can be saved is complete, too; it says so."""
+    tree = tmp_path / "tree"
+    for folder in ("ocirt", "c_ext", "tools"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.o"))
+    build(tmp_path / "plain", tree, "--plain", umask=0o22)
+    selftest.check(tmp_path / "plain" / "binary", "plain")
+
+
+def test_the_linkers_script_is_understood() -> None:
+    text = layout.linker_script(["gcc"])
+    assert text.index("*libc.a:*(") < text.index("saved_start") < text.index("saved_end")
+
+
+def test_another_script_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_DATA", "*(.other)")
+    with pytest.raises(layout.LayoutError, match="0 times"):
+        layout.linker_script(["gcc"])
+
+
+def test_blocks_are_used_by_the_share_of_their_pages() -> None:
+    page = placement.PAGE_BYTES
+    small = {1: (8, 64), 2: (page + 8, 64)}
+    unused = {serial: (serial * 20 * page + 8, 64) for serial in range(5, 9)}
+    blocks = placement.Blocks(small | {3: (2 * page + 8, 7 * page), 4: (9 * page + 8, page)} | unused)
+    told = [b"-w--------r-", b"rww---------"]
+    assert placement.used_blocks(blocks, told) == placement.Use(always={2}, written=set(), read={1, 4})
+    told = [b"-w--------r-", b"r-w---------"]
+    assert placement.used_blocks(blocks, told) == placement.Use(always=set(), written={2}, read={1, 4})
+
+
+def test_a_placement_that_is_all_read_says_nothing() -> None:
+    """On a file system that stays in the page cache every page is mapped."""
+    blocks = placement.Blocks({1: (8, 64), 2: (placement.PAGE_BYTES + 8, 64)})
+    assert placement.used_blocks(blocks, [b"rr"]) == placement.Use(set(), set(), set())

@@ -1,0 +1,142 @@
+"""python -m tools.standalone [OUTPUT]: makes the standalone binary, dist/ocirt.
+
+sources and this tree -> objects -> the plain binary: CPython, and an archive of modules behind it
+the plain binary --save-image -> the saved image, which is tried out before it takes its place
+docs/standalone.md explains every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.standalone import link, placement, selftest, sources
+from tools.standalone.layout import LayoutError
+
+ROOT = link.ROOT
+
+
+def source_commit() -> str:
+    """As setup.py has it: the commit of the work tree, with -dirty where it differs from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def make_archive(build: Path, commit: str) -> Path:
+    """In an interpreter whose hash seed is fixed, and that leaves the columns out of code objects."""
+    output = build / "modules.zip"
+    command = [sys.executable, "-X", "no_debug_ranges", "-s", "-m", "tools.standalone.archive", str(ROOT), str(output)]
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONHASHSEED": "0"}
+    subprocess.run([*command, commit], cwd=ROOT, env=environment, check=True)
+    return output
+
+
+class Builder:
+    """Makes programs and images below a directory."""
+
+    def __init__(self, build: Path, commit: str) -> None:
+        self.build = build
+        self.archive = make_archive(build, commit)
+        self.python, version = sources.python_source(build)
+        if version != sources.python_version():
+            names, library = ", ".join(sources.PYTHON_MODULES), sources.python_version()
+            print(f"standalone: {names} are those of {version}; the library is {library}", file=sys.stderr)
+        link.write_native(build)
+
+    def program(self, name: str, *, can_be_saved: bool = True, for_profile: bool = False) -> tuple[Path, int]:
+        """A plain binary, and the address of its image heap."""
+        units = link.units(self.build, self.python, for_profile=for_profile)
+        objects = link.compile_units(self.build, units, f"objects-{name}")
+        output = self.build / name
+        address = link.link(self.build, objects, output, can_be_saved=can_be_saved, for_profile=for_profile)
+        with output.open("ab") as file:
+            file.write(self.archive.read_bytes())
+        return output, address
+
+    def save(self, program: Path, name: str, placement_file: Path | None = None) -> Path:
+        """The binary saves itself, with nothing of this process's surroundings to be seen."""
+        output = self.build / name
+        output.unlink(missing_ok=True)
+        command = ["setarch", platform.machine(), "-R", "env", "-i", f"./{program.name}", "--save-image", str(output)]
+        command += [placement_file.name] if placement_file else []
+        subprocess.run(command, cwd=self.build, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+        return output
+
+    def make_placement(self, program: Path, address: int) -> Path:
+        """By a profile; where none can be made, by what is kept alone."""
+        kept = placement.Blocks.read(self.save(program, "image-first"), address)
+        output = self.build / "placement"
+        use = placement.Use(set(), set(), set())
+        try:
+            profiled, profiled_address = self.program("program-profile", for_profile=True)
+            placement.write_placement(output, kept, dict.fromkeys(kept.at, placement.SPREAD))
+            image = self.save(profiled, "image-profile", output)
+            spread = placement.Blocks.read(image, profiled_address)
+            use = placement.used_blocks(spread, placement.profile(image))
+            counts = f"{len(use.always)} always and {len(use.written)} written, {len(use.read)} read"
+            print(f"standalone: blocks at a start, of {len(spread.at)}: {counts}", file=sys.stderr)
+            print(f"standalone: likeness {kept.likeness(spread):.4f}", file=sys.stderr)
+            image.unlink()
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"standalone: no profile: {error}", file=sys.stderr)
+        zones = dict.fromkeys(kept.at, placement.KEPT)
+        zones |= dict.fromkeys(use.read & kept.at.keys(), placement.READ)
+        zones |= dict.fromkeys(use.written & kept.at.keys(), placement.HOT)
+        zones |= dict.fromkeys(use.always & kept.at.keys(), placement.ALWAYS)
+        placement.write_placement(output, kept, zones)
+        return output
+
+    def saved(self, given: Path | None) -> Path:
+        program, address = self.program("program-saved")
+        if given is None:
+            place = self.make_placement(program, address)
+        else:
+            place = self.build / "placement"
+            shutil.copy(given, place)
+        image = self.save(program, "image", place)
+        for _ in range(4 if given is None else 0):
+            strays = placement.add_strays(place, placement.Blocks.read(image, address))
+            if not strays:
+                break
+            image = self.save(program, "image", place)
+        selftest.check(image, "saved")
+        return image
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.standalone", description=__doc__.partition("\n")[0])
+    parser.add_argument("output", nargs="?", type=Path, default=ROOT / "dist" / "ocirt")
+    parser.add_argument("--build", type=Path, default=ROOT / "build" / "standalone", help="where all else is put")
+    parser.add_argument("--commit", default=source_commit(), help="what --version shows")
+    parser.add_argument("--plain", action="store_true", help="make the form that is not saved")
+    parser.add_argument(
+        "--placement", type=Path, help="use build/standalone/placement of another build, for the same bytes"
+    )
+    options = parser.parse_args()
+    build: Path = options.build.resolve()
+    build.mkdir(parents=True, exist_ok=True)
+    builder = Builder(build, options.commit)
+    made = None
+    if not options.plain:
+        try:
+            made = builder.saved(options.placement)
+        except (LayoutError, subprocess.CalledProcessError, selftest.SelfTestError) as error:
+            print(f"standalone: no saved image: {error}; the plain binary is made instead", file=sys.stderr)
+    if made is None:
+        made, _ = builder.program("program-plain", can_be_saved=False)
+        selftest.check(made, "plain")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    partial = options.output.with_name(f".{options.output.name}.part")
+    shutil.copy(made, partial)
+    partial.rename(options.output)
+    print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

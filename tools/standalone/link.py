@@ -1,0 +1,141 @@
+"""Compiles and links the plain binary."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.standalone import layout, sources
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+C_EXT = ROOT / "c_ext"
+STANDALONE = C_EXT / "standalone"
+
+OURS = ("main.c", "renew.c", "save.c", "inittab.c", "fixed.c")
+PROFILE = ("profile.c",)
+PROFILE_HEAP_BYTES = 1 << 30
+ALLOCATORS = ("alloc.c", "image_heap.c")
+NATIVE = ("native.c", "bpf.c", "seccomp_compile.c")
+# What must give the same at every build: fixed.c.
+WRAPPED = ("getrandom", "getpid", "clock_gettime", "gettimeofday", "time")
+JOBS = os.cpu_count() or 1
+
+_FLAGS = ["-O2", "-std=gnu11", "-fwrapv", "-DNDEBUG", "-fno-pie", "-g0", "-ffunction-sections"]
+_WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+_LIBRARIES = ["-lseccomp", "-lffi", "-lcap", "-lz", "-lm"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A file to compile."""
+
+    source: Path
+    flags: tuple[str, ...] = ()
+    ours: bool = False
+
+
+def compiler() -> list[str]:
+    return ["gcc"]
+
+
+def python_flags() -> list[str]:
+    include = Path(sysconfig.get_paths()["include"])
+    if not (include / "Python.h").exists():  # a virtual environment's has none
+        include = Path(f"/usr/include/python{sys.version_info.major}.{sys.version_info.minor}")
+    return [f"-I{include}", f"-I{include}/internal"]
+
+
+def python_library() -> Path:
+    directory = Path(sysconfig.get_config_var("LIBPL"))
+    return directory / f"libpython{sys.version_info.major}.{sys.version_info.minor}.a"
+
+
+def write_native(build: Path) -> Path:
+    """ocirt-init, and the C that cffi generates for ocirt._native."""
+    from cffi import FFI
+
+    argv = sys.argv
+    sys.argv = [str(C_EXT / "build.py"), str(build / "ocirt-init")]
+    try:
+        names: dict[str, Any] = runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        sys.argv = argv
+    ffi = FFI()
+    ffi.cdef(names["declarations"]())
+    ffi.set_source("ocirt._native", "\n".join(f'#include "{name}"' for name in names["HEADERS"]))
+    output = build / "_native.c"
+    ffi.emit_c_code(str(output))
+    return output
+
+
+def units(build: Path, python: Path, *, for_profile: bool = False) -> list[Unit]:
+    modules = python / "Modules"
+    core = ("-DPy_BUILD_CORE_BUILTIN", f"-I{modules}")
+    cffi = sources.sdist("cffi", build)
+    prctl = sources.sdist("python-prctl", build)
+    allocator = ("-D_GNU_SOURCE", "-fno-builtin", *([f"-DHEAP_BYTES=({PROFILE_HEAP_BYTES}ul)"] if for_profile else []))
+    native = (f"-I{C_EXT}", "-D_GNU_SOURCE", f'-DOCIRT_INIT_PATH="{build / "ocirt-init"}"')
+    return [
+        *(Unit(STANDALONE / name, ("-D_GNU_SOURCE",), ours=True) for name in OURS + (PROFILE if for_profile else ())),
+        Unit(STANDALONE / "frozen.c", (f'-DFROZEN="{build / "frozen"}"',), ours=True),
+        *(Unit(STANDALONE / name, allocator, ours=True) for name in ALLOCATORS),
+        *(Unit(modules / name, core) for name in sources.PYTHON_MODULES),
+        Unit(cffi / "src/c/_cffi_backend.c", ("-DFFI_BUILDING=1", "-DUSE__THREAD", "-DHAVE_SYNC_SYNCHRONIZE")),
+        Unit(prctl / "_prctlmodule.c"),
+        Unit(build / "_native.c", native),
+        *(Unit(C_EXT / name, native, ours=True) for name in NATIVE),
+    ]
+
+
+def compile_units(build: Path, wanted: list[Unit], directory: str) -> list[Path]:
+    """Object files, in the order of the units. Paths of this machine stay out of them."""
+    objects = build / directory
+    shutil.rmtree(objects, ignore_errors=True)
+    objects.mkdir(parents=True)
+    maps = [f"-ffile-prefix-map={build}=build", f"-ffile-prefix-map={ROOT}=."]
+    running = []
+    for unit in wanted:
+        output = objects / f"{unit.source.stem}.o"
+        warnings = _WARNINGS if unit.ours else ["-w"]
+        command = [*compiler(), *_FLAGS, *maps, *warnings, *python_flags(), *unit.flags]
+        running.append((output, subprocess.Popen([*command, "-c", str(unit.source), "-o", str(output)])))
+        if len(running) % JOBS == 0:
+            running[-JOBS][1].wait()
+    codes = [process.wait() for _, process in running]
+    if any(codes):
+        raise subprocess.CalledProcessError(1, "compiling")
+    return [output for output, _ in running]
+
+
+def link(build: Path, objects: list[Path], output: Path, *, can_be_saved: bool, for_profile: bool = False) -> int:
+    """Static, at fixed addresses, stripped, without a build id; returns the address of the image heap.
+
+    What it takes of libraries comes in a fixed order.
+    """
+    script = []
+    if can_be_saved:
+        (build / "layout.ld").write_text(layout.linker_script(compiler()))
+        script = [f"-Wl,-T,{build / 'layout.ld'}"]
+    wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *(["_exit"] if for_profile else []))]
+    plain = ["-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--gc-sections", "-Wl,-z,noseparate-code"]
+    names = [str(path) for path in objects]
+    whole = build / f"{output.name}.symbols"
+    command = [*compiler(), *plain, *script, *wraps, *names, str(python_library()), *_LIBRARIES, "-o", str(whole)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # What it says of getaddrinfo and dlopen in static programs is right, and they are not used.
+    said = [line for line in done.stderr.splitlines() if "statically linked applications" not in line]
+    said = [line for line in said if "in function" not in line]
+    if said:
+        print(*said, sep="\n", file=sys.stderr)
+    if done.returncode != 0:
+        raise subprocess.CalledProcessError(done.returncode, "linking")
+    subprocess.run(["strip", "-s", "-o", str(output), str(whole)], check=True)
+    symbols = subprocess.run(["nm", str(whole)], capture_output=True, text=True, check=True).stdout.splitlines()
+    return next(int(line.split()[0], 16) for line in symbols if line.endswith(" image_heap"))

@@ -1,0 +1,174 @@
+"""Where the blocks of the image heap go: the profile, and the file that image_heap.c reads.
+
+1. An image without a placement tells which blocks are kept.
+2. An image with every kept block on pages of its own is started for the usual commands, and tells which pages each has
+   written to: those blocks are hot.
+3. The image that is wanted has the hot blocks together, then the others that are kept.
+
+The serial numbers of blocks are the same in all three, since the build is deterministic; `Blocks.likeness` checks it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ALWAYS, HOT, READ, SPREAD, KEPT, OTHER = range(1, 7)  # 0: before there is a placement
+PAGE_BYTES = 4096
+_HEADER = struct.Struct("<II")
+_SERIAL = (1 << 22) - 1
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What is in an image heap: serial number -> offset and bytes of its chunk."""
+
+    at: dict[int, tuple[int, int]]
+
+    @classmethod
+    def read(cls, image: Path, heap_address: int) -> Blocks:
+        """From a saved image. Chunks follow each other; between zones, and between spread ones, there are gaps."""
+        data = image.read_bytes()
+        (table,) = struct.unpack_from("<Q", data, 32)
+        segments = [_SEGMENT.unpack_from(data, table + 56 * i) for i in range(struct.unpack_from("<H", data, 56)[0])]
+        segment = next(s for s in segments if s[0] == 1 and s[1] & 2)
+        start = segment[2] + heap_address - segment[3]
+        end = segment[2] + segment[5]
+        found: dict[int, tuple[int, int]] = {}
+        position = start + 8
+        while position + _HEADER.size <= end:
+            size, serial = _HEADER.unpack_from(data, position)
+            if not size:
+                position = start + (position - start + 8 + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES + 8
+                continue
+            serial &= _SERIAL
+            if serial:
+                found[serial] = (position - start, size)
+            position += size if size % 16 == 0 else size + 8
+        return cls(found)
+
+    def likeness(self, other: Blocks) -> float:
+        """The share of blocks that the two have in common."""
+        common = self.at.keys() & other.at.keys()
+        return len(common) / max(1, len(self.at), len(other.at))
+
+
+def write_placement(path: Path, blocks: Blocks, zones: dict[int, int]) -> None:
+    """`zones`: serial number -> zone, OTHER where it is not there. With some room, as blocks come and go meanwhile."""
+    sizes = [0] * OTHER
+    for serial, zone in zones.items():
+        size = blocks.at[serial][1]
+        sizes[zone] += (size + 16 + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES if zone == SPREAD else size
+    table = bytearray([OTHER]) * max(zones, default=0)
+    for serial, zone in zones.items():
+        table[serial - 1] = zone
+    rooms = [size + size // 64 + PAGE_BYTES if size else 0 for size in sizes]
+    rooms[KEPT] += max(size for _, size in blocks.at.values())
+    path.write_bytes(struct.pack("<7Q", *rooms, len(table)) + table)
+
+
+def add_strays(path: Path, blocks: Blocks) -> int:
+    """Changes a placement so that what an image made with it has in the last zone is with what is kept; how many.
+
+    The image would have to be as long as the farthest of them is away. There are few: what depends on addresses.
+    """
+    data = bytearray(path.read_bytes())
+    head = struct.calcsize("<7Q")
+    strays = [serial for serial in blocks.at if serial > len(data) - head or data[head + serial - 1] == OTHER]
+    data += bytes([OTHER]) * (max(strays, default=0) - (len(data) - head))
+    for serial in strays:
+        data[head + serial - 1] = KEPT
+    struct.pack_into("<Q", data, head - 8, len(data) - head)
+    path.write_bytes(data)
+    return len(strays)
+
+
+@dataclass(frozen=True)
+class Use:
+    """Serial numbers of blocks: what every start wrote to, what some did, and what was only read."""
+
+    always: set[int]
+    written: set[int]
+    read: set[int]
+
+
+def used_blocks(blocks: Blocks, told: Iterable[bytes]) -> Use:
+    """What starts of an image with spread blocks did with them."""
+    starts = [{flag: {i for i, f in enumerate(record) if f == ord(flag)} for flag in "wr"} for record in told]
+
+    def touched(pages: set[int]) -> set[int]:
+        return {serial for serial, chunk in blocks.at.items() if _share(chunk, pages) >= 0.5}
+
+    written = touched(set().union(*(start["w"] for start in starts)))
+    read = touched(set().union(*(start["r"] for start in starts)))
+    always = touched(set.intersection(*(start["w"] for start in starts))) if starts else set()
+    # Where the file is not dropped from the page cache (a tmpfs), everything looks read.
+    return Use(always, written - always, read - written if len(read) < len(blocks.at) / 2 else set())
+
+
+def _share(chunk: tuple[int, int], pages: set[int]) -> float:
+    """Of a large table a start uses a few entries: it stays where it is."""
+    offset, size = chunk
+    own = range(offset // PAGE_BYTES, (offset + size - 1) // PAGE_BYTES + 1)
+    return sum(page in pages for page in own) / len(own)
+
+
+def drop_from_page_cache(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def profile(image: Path) -> list[bytes]:
+    """Start the usual commands, and return what each start told; those that fail tell something, too."""
+    with tempfile.TemporaryDirectory(prefix="ocirt-profile.") as directory:
+        bundle = Path(directory)
+        _make_bundle(image, bundle)
+        drop_from_page_cache(image)
+        script = bundle / "script"
+        script.write_text(_SCRIPT)
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "OCIRT": str(image), "OCIRT_PROFILE": f"{bundle}/told"}
+        command = ["sh", str(script)]
+        if os.geteuid() == 0:
+            command = ["unshare", "--mount", "--propagation", "private", *command]
+        output = subprocess.DEVNULL
+        subprocess.run(command, cwd=bundle, env=environment, stdin=output, stdout=output, stderr=output, check=False)
+        return [path.read_bytes() for path in sorted(bundle.glob("told.*"))]
+
+
+# With pure cgroup v2 where it can be had, as on most hosts.
+_SCRIPT = """
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+o() { timeout 20 "$OCIRT" --root state "$@"; }
+o --version; o plan; o list
+o run one
+o run --detach two; o exec two /bin/true; o state two; o list; o kill two KILL; o delete two || o delete --force two
+o create three; o start three; o state three; o kill three KILL; o delete --force three
+o delete --force none
+"""
+
+
+def _make_bundle(image: Path, bundle: Path) -> None:
+    programs = bundle / "rootfs" / "bin"
+    programs.mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    if busybox:
+        shutil.copy(busybox, programs / "busybox")
+        (programs / "true").symlink_to("busybox")
+        (programs / "sleep").symlink_to("busybox")
+    subprocess.run([str(image), "spec"], cwd=bundle, env={}, check=True)
+    path = bundle / "config.json"
+    config = json.loads(path.read_text())
+    config["process"].update(terminal=False, args=["/bin/sleep", "0.3"])
+    path.write_text(json.dumps(config))
