@@ -1,0 +1,220 @@
+"""What the engines have in common: a folder, commands that end, daemons that end, their log, and what they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support import isolation, leaks
+from tests.support.runtime import Result
+
+# In the VM everything takes ten times as long.
+TIMEOUT_SECONDS = 300.0 if os.environ.get("OCIRT_VM") else 60.0
+# In the environment of everything that an engine's programs start, but for containers.
+MARK = "OCIRT_TEST_ENGINE"
+CAP_SYS_RESOURCE = 24
+ENGINE_PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class OciRuntime:
+    """The program that an engine is told to use."""
+
+    name: str
+    path: Path
+
+
+def find_program(name: str) -> str | None:
+    """The distribution's program, whatever else of this name the caller's search path has."""
+    return shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+
+
+def why_missing(*names: str) -> str | None:
+    """Which of the programs are not installed, as a reason to skip, or None."""
+    missing = [name for name in names if find_program(name) is None]
+    return f"not installed: {', '.join(missing)} (tools/setup.sh engines)" if missing else None
+
+
+def run_command(
+    argv: list[str],
+    *,
+    env: Mapping[str, str],
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> Result:
+    """Runs a command to its end; exit code 124 where it had to be ended.
+
+    Its output goes to files: what it leaves in the background would hold pipes open.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=dict(env))
+        try:
+            rc = process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            rc = 124
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode(errors="backslashreplace"))
+    return Result(rc, *texts)
+
+
+@dataclass(slots=True)
+class Daemon:
+    """A server process with its output in a file."""
+
+    argv: list[str]
+    log: Path
+    env: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, ready: Callable[[], bool]) -> None:
+        """Starts it and waits until it answers. Raises AssertionError with the log's end."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=dict(self.env)
+            )
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not ready():
+            text = self.log.read_text(errors="replace")[-2000:]
+            assert self.process.poll() is None, f"{self.argv[0]} ended: {text}"
+            assert time.monotonic() < deadline, f"{self.argv[0]} does not answer: {text}"
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Ends it, in the end by force."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+@dataclass(slots=True)
+class Engine:
+    """An engine in a folder of its own. `mark` is in the name of the cgroup above all of its containers."""
+
+    folder: Path
+    mark: str
+    logs: list[Path] = field(default_factory=list)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of the engine's programs: nothing of the user's own configuration."""
+        return {"PATH": ENGINE_PATH, "HOME": str(self.folder), "LANG": "C.UTF-8", MARK: self.mark, "TERM": "xterm"}
+
+    def log_text(self) -> str:
+        """Everything that it has logged."""
+        return "".join(path.read_text(errors="backslashreplace") for path in self.logs if path.exists())
+
+    def clear(self) -> list[str]:
+        """Ends and removes all that the engine's daemons left; says what there was to end, a line each."""
+        left = []
+        for cgroup in sorted(leaks.cgroups(self.mark)):
+            with contextlib.suppress(OSError):
+                left += [f"process {pid} in {cgroup}" for pid in processes_in(cgroup)]
+                Path(cgroup, "cgroup.kill").write_text("1")
+        left += [f"process {pid} {name}" for pid, name in self.processes().items()]
+        leaks.end_processes(list(self.processes()))
+        leaks.reap_children()
+        for point in reversed(leaks.mounts()):
+            if point.startswith(f"{self.folder}/"):
+                isolation.umount(point)
+        for cgroup in sorted(leaks.cgroups(self.mark), key=len, reverse=True):
+            with contextlib.suppress(FileNotFoundError):
+                _remove_cgroup_soon(cgroup)
+        isolation.remove_tree(self.folder)
+        return left
+
+    def processes(self) -> dict[int, str]:
+        """The programs that the engine has started and that go on: shims, monitors; pid and name."""
+        word = f"{MARK}={self.mark}".encode()
+        found = {}
+        for pid, name in leaks.descendants().items():
+            with contextlib.suppress(OSError):
+                if word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    found[pid] = name
+        return found
+
+
+def processes_in(cgroup: str) -> list[int]:
+    """The processes in a cgroup and in those below it."""
+    found = []
+    for folder, _, _ in os.walk(cgroup):
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in Path(folder, "cgroup.procs").read_text().split()]
+    return found
+
+
+def _remove_cgroup_soon(path: str) -> None:
+    """Removes a cgroup whose last processes are just ending."""
+    deadline = time.monotonic() + 5
+    while True:
+        leaks.reap_children()
+        try:
+            return leaks.remove_cgroup(path)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+# An engine's lines, and a runtime's own.
+_LEVEL = re.compile(
+    r'^(?:time="[^"]*" level=(?:warning|error|fatal|panic)|(?:ocirt|runc): warning:) (?P<rest>.*)$', re.M
+)
+_VARIABLE = (
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "ID"),
+    # The JSON pointer in ocirt's message of an error that a test has asked for.
+    (re.compile(r"(?<=start container process: )(error during container init: )?(/\S*: )?(?=exec: )"), ""),
+    (re.compile(r"\b[0-9a-f]{12}\b"), "ID"),
+    (re.compile(r"\b\d{2,}\b"), "N"),
+    (re.compile(r"[^\s\"'=:]*/(?:ocirt|runc)\b|\b(?:ocirt|runc)\b"), "RUNTIME"),
+)
+
+
+# Where containerd logs what a shim has logged that it has run to clean up.
+_EMBEDDED = 'msg="cleanup warnings '
+
+
+def complaints(log: str) -> list[str]:
+    """The log's warnings and errors, without what differs from one container, process or runtime to the next."""
+    found = []
+    for match in _LEVEL.finditer(log):
+        text = match["rest"]
+        if text.startswith(_EMBEDDED):
+            found += complaints(text.removeprefix(_EMBEDDED).replace("\\n", "\n").replace('\\"', '"'))
+            continue
+        for pattern, word in _VARIABLE:
+            text = pattern.sub(word, text)
+        found.append(text)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def has_capability(number: int) -> bool:
+    """Whether this process has a capability (capabilities(7))."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> number & 1)
