@@ -122,6 +122,10 @@ class Engine:
 
     def clear(self) -> list[str]:
         """Ends and removes all that the engine's daemons left; says what there was to end, a line each."""
+        # Podman's monitors start another Podman when their containers are gone.
+        deadline = time.monotonic() + TIMEOUT_SECONDS / 6
+        while self.processes() and time.monotonic() < deadline:
+            time.sleep(0.1)
         left = []
         for cgroup in sorted(leaks.cgroups(self.mark)):
             with contextlib.suppress(OSError):
@@ -182,7 +186,7 @@ _VARIABLE = (
     # The JSON pointer in ocirt's message of an error that a test has asked for.
     (re.compile(r"(?<=start container process: )(error during container init: )?(/\S*: )?(?=exec: )"), ""),
     (re.compile(r"\b[0-9a-f]{12}\b"), "ID"),
-    (re.compile(r"\b\d{2,}\b"), "N"),
+    (re.compile(r"\b\d{2,}\b|(?<=/fd/)\d"), "N"),
     (re.compile(r"[^\s\"'=:]*/(?:ocirt|runc)\b|\b(?:ocirt|runc)\b"), "RUNTIME"),
 )
 

@@ -11,7 +11,7 @@ from tests.engines.engine import CAP_SYS_RESOURCE, has_capability
 from tests.engines.flags import FLAGS
 from tests.engines.seen import Comparison
 from tests.support.facts import Facts
-from tests.support.runtime import wait_for
+from tests.support.runtime import Result, wait_for
 from tests.support.unprivileged import cgroup_of
 
 PATHS = (
@@ -20,10 +20,16 @@ PATHS = (
 ).split()
 
 
-def needs_all_capabilities(cli: Cli) -> None:
-    """Skips a test of runc's where runc fails, for it takes a capability that this root lacks to be there."""
-    if cli.runtime.name == "runc" and not has_capability(CAP_SYS_RESOURCE):
-        pytest.skip("runc gives a privileged process all capabilities, and fails without CAP_SYS_RESOURCE")
+def is_too_much(cli: Cli) -> bool:
+    """Whether a privileged process fails: Docker asks for every capability, and runc fails where one is lacking."""
+    return cli.name == "docker" and cli.runtime.name == "runc" and not has_capability(CAP_SYS_RESOURCE)
+
+
+def skip_what_runc_cannot(result: Result) -> None:
+    """Asserts that runc has failed for want of a capability, and skips the rest of the test."""
+    assert result.rc != 0
+    assert "unable to apply caps: operation not permitted" in result.out + result.err
+    pytest.skip("Docker asks for all capabilities, and runc fails without CAP_SYS_RESOURCE")
 
 
 def feature(name: str) -> pytest.MarkDecorator:
@@ -108,9 +114,11 @@ def test_exec_sees_the_same(cli: Cli, seen: Comparison) -> None:
 
 @feature("exec --privileged")
 def test_exec_with_privileges(cli: Cli, seen: Comparison) -> None:
-    needs_all_capabilities(cli)
     cli.hold("one")
-    seen.same_facts("privileged", cli.execute("one", "/probe", flags=("--privileged",)).out)
+    result = cli.execute("one", "/probe", flags=("--privileged",), check=not is_too_much(cli))
+    if is_too_much(cli):
+        skip_what_runc_cannot(result)
+    seen.same_facts("privileged", result.out)
 
 
 @feature("exec: exit codes 4, 126, 127 (Docker: 126)")
@@ -224,12 +232,14 @@ def test_copy(cli: Cli) -> None:
 @pytest.mark.parametrize("flag", [pytest.param(flag, marks=feature(f"run {flag}")) for flag in FLAGS])
 def test_flags(cli: Cli, seen: Comparison, flag: str) -> None:
     case = FLAGS[flag]
-    if flag == "--privileged":
-        needs_all_capabilities(cli)
     source = cli.engine.folder / "shared"
     source.mkdir(exist_ok=True)
     words = tuple(word.format(shared=source) for word in case.words)
-    result = cli.run("/probe", *PATHS, "/shared", "/dev/other", "/scratch", flags=words, network=case.network)
+    too_much = flag == "--privileged" and is_too_much(cli)
+    paths = (*PATHS, "/shared", "/dev/other", "/scratch")
+    result = cli.run("/probe", *paths, flags=words, network=case.network, check=not too_much)
+    if too_much:
+        skip_what_runc_cannot(result)
     assert case.check(Facts(seen.same_facts("facts", result.out)))
 
 
@@ -257,7 +267,7 @@ def test_limits_and_their_update(cli: Cli, seen: Comparison) -> None:
     # Podman shows the limit that the container was made with.
     usage, _, limit, pids = cli("stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "one").out.split()
     assert (limit, pids) == ({"docker": "128MiB", "podman": "67.11MB"}[cli.name], "1")
-    assert float(usage.rstrip("MKiB")) > 0
+    assert usage[0] in "123456789"
 
 
 @feature("out of memory: exit code 137")

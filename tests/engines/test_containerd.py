@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.containerd import Containerd
+from tests.engines.flags import is_own
 from tests.engines.seen import Comparison
 from tests.engines.terminal import Terminal
 from tests.engines.test_cli import PATHS
@@ -169,10 +170,17 @@ def test_flags(containerd: Containerd, seen: Comparison) -> None:
     assert "A=b" in facts["env"]
 
 
-@feature("privileged, host network")
+@feature("run --network host")
+def test_host_network(containerd: Containerd, seen: Comparison) -> None:
+    facts = Facts(seen.same_facts("facts", containerd.run("one", "/probe", *PATHS, flags=("--net-host",)).out))
+    assert not is_own(facts, "net")
+
+
+@feature("run --privileged")
 def test_privileged(containerd: Containerd, seen: Comparison) -> None:
-    facts = seen.same_facts("facts", containerd.run("one", "/probe", *PATHS, flags=("--net-host",)).out)
-    assert facts["hostname"]
+    result = containerd.run("one", "/probe", *PATHS, flags=("--privileged",))
+    facts = Facts(seen.same_facts("facts", result.out))
+    assert facts.status("Seccomp") == "0"
 
 
 @feature("limits")
