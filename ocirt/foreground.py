@@ -25,8 +25,12 @@ _SIGINFO_BYTES = 128  # struct signalfd_siginfo, which begins with the number as
 
 
 @contextlib.contextmanager
-def _caught_signals() -> Iterator[int]:
-    """All signals caught: yields a descriptor to read them from. Raises HostError."""
+def caught_signals() -> Iterator[int]:
+    """All signals caught: yields a descriptor to read them from. Raises HostError.
+
+    To be entered before the container's program runs, as runc does: what it is sent from its first moment on is
+    forwarded, and kills nobody here.
+    """
     before = ffi.new("struct caught_signals *")
     fd = lib.ocirt_catch_signals(_CAUGHT, before)
     if fd < 0:
@@ -43,25 +47,24 @@ def _read_signals(fd: int) -> list[int]:
     return [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), _SIGINFO_BYTES)]
 
 
-def wait_foreground(pid: int, pidfd: int, relay: Relay | None) -> int:
+def wait_foreground(signals_fd: int, pid: int, pidfd: int, relay: Relay | None) -> int:
     """Wait for the container's process, our child; its exit code, or 128 plus the signal that killed it.
 
     What it has written to its terminal is then passed on as far as the caller takes it; a signal ends that.
     """
-    with _caught_signals() as signals_fd:
-        code: int | None = None
-        numbers: list[int] = []
-        while code is None:
-            _, numbers, ended = _poll(signals_fd, pidfd, relay)
-            _forward(numbers, pid, pidfd, relay)
-            if ended:
-                code = _exit_code(pidfd)
-        if relay:
-            relay.end_input()
-            copied = True
-            while copied and not set(numbers) - {signal.SIGCHLD, signal.SIGWINCH}:
-                copied, numbers, _ = _poll(signals_fd, -1, relay)
-        return code
+    code: int | None = None
+    numbers: list[int] = []
+    while code is None:
+        _, numbers, ended = _poll(signals_fd, pidfd, relay)
+        _forward(numbers, pid, pidfd, relay)
+        if ended:
+            code = _exit_code(pidfd)
+    if relay:
+        relay.end_input()
+        copied = True
+        while copied and not set(numbers) - {signal.SIGCHLD, signal.SIGWINCH}:
+            copied, numbers, _ = _poll(signals_fd, -1, relay)
+    return code
 
 
 def _poll(signals_fd: int, pidfd: int, relay: Relay | None) -> tuple[bool, list[int], bool]:

@@ -9,7 +9,7 @@ from ocirt.cli import Args, Context
 from ocirt.creation import check_preserved
 from ocirt.errors import UsageError
 from ocirt.execution import ExecOptions, check_executable, execute
-from ocirt.foreground import wait_foreground
+from ocirt.foreground import caught_signals, wait_foreground
 from ocirt.savedspec import saved_spec
 from ocirt.spec import Capabilities, Process, User, check_process, load_process
 from ocirt.terminal import Relay, check_console_flags
@@ -29,15 +29,20 @@ def run(args: Args, context: Context) -> int:
     check_console_flags(process.terminal, args.text("console-socket") or None, detached=detached)
     options = _options(args, pointer, context.seccomp_cache)
     check_preserved(options.preserve_fds)
-    session, master_fd = execute(container, process, options, context.log)
-    container.close()
-    relay = Relay(master_fd) if master_fd >= 0 else None
-    try:
-        return 0 if detached else wait_foreground(session.pid, session.pidfd, relay)
-    finally:
-        if relay:
-            relay.close()
+    if detached:
+        session, _ = execute(container, process, options, context.log)
         session.close()
+        return 0
+    with caught_signals() as signals_fd:
+        session, master_fd = execute(container, process, options, context.log)
+        container.close()
+        relay = Relay(master_fd) if master_fd >= 0 else None
+        try:
+            return wait_foreground(signals_fd, session.pid, session.pidfd, relay)
+        finally:
+            if relay:
+                relay.close()
+            session.close()
 
 
 def _options(args: Args, pointer: str, seccomp_cache: str) -> ExecOptions:

@@ -9,7 +9,7 @@ from ocirt.commands.create import creation_options
 from ocirt.creation import Creation, Options, create
 from ocirt.destroy import destroy_if_there
 from ocirt.driver import Session
-from ocirt.foreground import wait_foreground
+from ocirt.foreground import caught_signals, wait_foreground
 from ocirt.selfcontrol import become_subreaper
 from ocirt.starting import start
 from ocirt.terminal import Relay, check_console_flags
@@ -42,9 +42,10 @@ def run(args: Args, context: Context) -> int:
 def _run_foreground(creation: Creation, session: Session, context: Context) -> int:
     relay = Relay(creation.master_fd) if creation.master_fd >= 0 else None
     try:
-        start(creation.container, context.log)
-        context.log.flush()  # what there is to warn of, now and not when the container ends
-        return wait_foreground(session.pid, session.pidfd, relay)
+        with caught_signals() as signals_fd:
+            start(creation.container, context.log)
+            context.log.flush()  # what there is to warn of, now and not when the container ends
+            return wait_foreground(signals_fd, session.pid, session.pidfd, relay)
     finally:
         if relay:
             relay.close()

@@ -74,6 +74,18 @@ def test_signals_are_forwarded(container: Container, number: signal.Signals) -> 
     assert not (container.runtime.root / container.id).exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_start_is_through(container: Container, number: signal.Signals) -> None:
+    """The program runs already, while a poststart hook keeps `run` from waiting for it."""
+    name = number.name.removeprefix("SIG")
+    container.shell(f"trap 'exit {20 + number}' {name}; touch /ready; while :; do sleep 0.02; done")
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "sleep 1"]}
+    container.config["hooks"] = {"poststart": [hook]}
+    with running(container) as process:
+        process.send_signal(number)
+        assert ends(process) == 20 + number
+
+
 def test_signal_that_ends_the_program(container: Container) -> None:
     container.config["linux"]["namespaces"].remove({"type": "pid"})  # as the first of one, it would not get it
     container.shell("touch /ready; exec sleep 1000")

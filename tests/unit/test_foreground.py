@@ -32,7 +32,7 @@ def test_a_signal_is_read_and_all_is_as_before(number: int, ignored: bool) -> No
         signal.signal(number, signal.SIG_IGN)
     try:
         before = blocked(), handling()
-        with foreground._caught_signals() as fd:
+        with foreground.caught_signals() as fd:
             raise_signal(number)
             assert select.select([fd], [], [], 5)[0] == [fd]
             assert number in foreground._read_signals(fd)
@@ -42,7 +42,7 @@ def test_a_signal_is_read_and_all_is_as_before(number: int, ignored: bool) -> No
 
 
 def test_what_is_unread_is_dropped() -> None:
-    with foreground._caught_signals():
+    with foreground.caught_signals():
         for _ in range(40):
             raise_signal(signal.SIGRTMIN)
         raise_signal(signal.SIGTERM)
@@ -50,7 +50,7 @@ def test_what_is_unread_is_dropped() -> None:
 
 
 def test_many_at_once() -> None:
-    with foreground._caught_signals() as fd:
+    with foreground.caught_signals() as fd:
         for _ in range(40):
             raise_signal(signal.SIGRTMIN)
         numbers: list[int] = []
