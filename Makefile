@@ -1,12 +1,15 @@
-# setup, build, binary, demo, man, test, test-vm, test-engines, bench, lint, install, clean. Every target installs what it
-# needs, asks nothing and reads no input; a second run does only what has changed. Without root it works where the system
-# packages are there.
+# setup, build, binary, demo, man, test, test-vm, test-engines, conformance, bench, lint, install, clean. Every target
+# installs what it needs, asks nothing and reads no input; a second run does only what has changed. Without root it works
+# where the system packages are there.
 
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Those that are installed are compared with ocirt.
+CONFORMANCE_RUNTIMES ?= ocirt $(wildcard /usr/sbin/runc /usr/bin/crun)
+CONFORMANCE_ARGS ?=
 # What runs in the machine with every controller (tools/vm.py), and in the one with systemd as its first process.
 # Emulated, it takes ten times as long as here: hence those tests alone to which the kernel or systemd matter.
 VM_TESTS ?= tests/vm tests/integration/cgroup tests/integration/rootless/test_cgroups.py tests/c/test_process_limits.py \
@@ -32,7 +35,7 @@ export PIP_NO_INPUT := 1
 EDITABLE := --config-settings editable_mode=compat
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build binary demo man test test-vm test-engines bench lint sanitize install uninstall clean
+.PHONY: setup build binary demo man test test-vm test-engines conformance bench lint sanitize install uninstall clean
 
 setup: $(STAMPS)/test
 
@@ -108,12 +111,17 @@ $(STAMPS)/engines: $(STAMPS)/test pyproject.toml tools/setup.sh
 
 # As root: ocirt in containerd, Docker, Podman and Buildah, here and, for what needs controllers, in the machine.
 test-engines: $(STAMPS)/engines binary
+	rm -rf build/engines
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/engines </dev/null
 	if [ "$$CI" = true ]; then $(MAKE) $(STAMPS)/vm; fi
 	if $(BIN)/python tools/vm.py --check; then \
 		$(BIN)/python -m tests.engines.table --record $(VM) -- $(VM_PYTEST) -m controllers tests/engines </dev/null; fi
 	$(BIN)/python -m tests.engines.table --check || \
 		echo 'docs/engines.md: the table of this run is another one (python -m tests.engines.table)'
+
+# As root: the tests of the specification's requirements. Their reports are in spec-conformance.
+conformance: $(STAMPS)/test
+	$(BIN)/python spec-conformance/run $(addprefix --runtime ,$(CONFORMANCE_RUNTIMES)) $(CONFORMANCE_ARGS) </dev/null
 
 # As root. bench/README.md says what it measures, and which runtimes.
 bench: $(STAMPS)/test

@@ -1,4 +1,4 @@
-"""The command line of `spec-conformance/run`."""
+"""The command line of `spec-conformance/run`: the tests of the requirements, or with --suite the official suite."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import report
 import suite
+from conformance import cli
 
 EPILOG = """\
 DIR is a checkout of opencontainers/runtime-tools in which "make runtimetest validation-executables" was run.
 A runtime is a command line, "runc" or "/usr/bin/crun --cgroup-manager=disabled", with a name of its own in front
-where wanted: "mine=python -m ocirt". Exit code: 0, or 1 where the first runtime did worse than the baseline.
+where wanted: "mine=python -m ocirt". Exit code: 0, or 1 where the first runtime fails a MUST; with --suite, where it
+did worse than the baseline.
 """
 
 
@@ -23,14 +25,23 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spec-conformance/run", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--runtime", action="append", required=True, metavar="R", help="repeat it for a comparison")
-    parser.add_argument("--suite", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="a stored result, as --store writes it")
-    parser.add_argument("--store", type=Path, metavar="FILE", help="store the first runtime's result")
-    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="run these programs alone")
-    parser.add_argument("--skip", action="append", default=[], metavar="GLOB", help="leave these programs out")
-    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for one program (120)")
-    parser.add_argument("--json", action="store_true", help="print JSON, with what failed and the programs' stderr")
+    parser.add_argument("--runtime", action="append", default=[], metavar="R", help="repeat it for a comparison")
+    tests = parser.add_argument_group("the tests of the requirements")
+    tests.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR", help="where reports go")
+    tests.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at once")
+    tests.add_argument("-k", default="", dest="expression", metavar="EXPRESSION", help="those alone, as pytest has it")
+    tests.add_argument("--render", action="store_true", help="only write the reports anew, from DIR/report.json")
+    tests.add_argument(
+        "--mutate", action="store_true", help="only break the first runtime of DIR/report.json on purpose"
+    )
+    official = parser.add_argument_group("the official suite")
+    official.add_argument("--suite", type=Path, metavar="DIR", help="run its programs instead")
+    official.add_argument("--baseline", type=Path, metavar="FILE", help="a stored result, as --store writes it")
+    official.add_argument("--store", type=Path, metavar="FILE", help="store the first runtime's result")
+    official.add_argument("--only", action="append", default=[], metavar="GLOB", help="run these programs alone")
+    official.add_argument("--skip", action="append", default=[], metavar="GLOB", help="leave these programs out")
+    official.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for one program (120)")
+    official.add_argument("--json", action="store_true", help="print JSON, with what failed and the programs' stderr")
     return parser
 
 
@@ -46,6 +57,10 @@ def select(programs: list[str], only: list[str], skip: list[str]) -> list[str]:
 def main(arguments: list[str]) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if not (options.runtime or options.render or options.mutate):
+        parser.error("name a runtime with --runtime")
+    if options.suite is None:
+        return run_requirements(parser, options)
     if os.geteuid() != 0:
         parser.error("the suite needs root")
     directory = options.suite.absolute()
@@ -61,6 +76,20 @@ def main(arguments: list[str]) -> int:
     for line in worse:
         print(f"worse: {line}", file=sys.stderr)
     return 1 if worse else 0
+
+
+def run_requirements(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """The tests of the requirements, with every runtime."""
+    if options.render:
+        return cli.render(options.output)
+    if reason := cli.is_possible():
+        parser.error(reason)
+    try:
+        if options.mutate:
+            return cli.mutate(options.output, options.jobs)
+        return cli.run(options.runtime, options.output, options.jobs, options.expression)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def run_all(
