@@ -105,6 +105,10 @@ class Bed:
         """Removes the containers of a test, and whatever else it left."""
         while self._made:
             container = self._made.pop()
+            # Without a mount namespace of the container's, its mounts are here: what they show is not to be removed.
+            for point in reversed(leaks.mounts()):
+                if Path(point).is_relative_to(container.bundle):
+                    isolation.umount(point)
             if container.id in self._gone:
                 isolation.remove_tree(container.bundle)
             else:

@@ -29,7 +29,7 @@ def run(runtimes: Sequence[str], output: Path, jobs: int, expression: str) -> in
 
     Raises ValueError where a runtime is not there.
     """
-    catalogue = requirements.load()
+    catalogue = outcome.commented(requirements.load())
     runs = []
     for text in runtimes:
         runtime = resolve(text)
@@ -56,7 +56,7 @@ def render(output: Path) -> int:
         outcome.Run(name, called["command"], called["version"], report["results"][name])
         for name, called in report["called"].items()
     ]
-    _write(requirements.load(), runs, report["machine"], output)
+    _write(outcome.commented(requirements.load()), runs, report["machine"], output)
     return 0
 
 

@@ -1,14 +1,18 @@
-"""The requirements and what became of them with each runtime: counted, as JSON and as Markdown. Pure."""
+"""The requirements and what became of them with each runtime: counted, as JSON and as Markdown."""
 
 from __future__ import annotations
 
+import fnmatch
+import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from requirements import Catalogue, Requirement
 
+COMPARISON = Path(__file__).parent.parent / "comparison.toml"
 OUTCOMES = ("passed", "failed", "not_testable", "no_test")
 STRENGTHS = ("MUST", "SHOULD", "MAY", "STATED")
 SPECIFICATION = "https://github.com/opencontainers/runtime-spec/blob/v1.3.0/"
@@ -29,6 +33,23 @@ class Run:
         if requirement.test == "none":
             return {"outcome": "untestable", "reason": requirement.reason}
         return self.results.get(requirement.id, {"outcome": "no_test", "reason": requirement.checked_by})
+
+
+def remarks() -> list[tuple[str, str]]:
+    """What there is to say about requirements when runtimes are compared: a glob of ids, and the remark."""
+    entries = tomllib.loads(COMPARISON.read_text())["remark"]
+    return [(glob, entry["reason"]) for entry in entries for glob in entry["ids"]]
+
+
+def commented(catalogue: Catalogue) -> Catalogue:
+    """The requirements with the remarks in their notes."""
+    known = remarks()
+
+    def comment(requirement: Requirement) -> Requirement:
+        found = [text for glob, text in known if fnmatch.fnmatchcase(requirement.id, glob)]
+        return replace(requirement, note=" ".join(filter(None, [requirement.note, *found])))
+
+    return replace(catalogue, requirements=[comment(requirement) for requirement in catalogue.requirements])
 
 
 def counts(catalogue: Catalogue, run: Run) -> dict[str, dict[str, int]]:

@@ -111,6 +111,9 @@ def bed_of_session(request: pytest.FixtureRequest) -> Iterator[Bed]:
         yield bed
     finally:
         bed.clean()
+        for point in reversed(leaks.mounts()):
+            if Path(point).is_relative_to(scratch):
+                isolation.umount(point)
         isolation.remove_tree(scratch)
 
 
