@@ -79,7 +79,8 @@ def mutate(output: Path, jobs: int) -> int:
         for mutation, one in MUTATIONS.items()
         if all(results.get(i, {}).get("outcome") == "passed" for i in one.requirements)
     }
-    command = report["called"][name]["command"]
+    program, *rest = shlex.split(report["called"][name]["command"])
+    command = shlex.join([str(PROJECT / program), *rest])
     with ThreadPoolExecutor(jobs) as pool:
         found = pool.map(lambda mutation: _is_caught(mutation, command, chosen[mutation]), chosen)
         caught = dict(zip(chosen, found, strict=True))
@@ -106,7 +107,7 @@ def _run_one(text: str, runtime: suite.Runtime, jobs: int, expression: str) -> o
     arguments = ["-n", str(jobs), "--dist", "worksteal"] if jobs > 1 else []
     arguments += ["-k", expression] if expression else []
     found = _pytest(text, *arguments, str(TESTS))
-    return outcome.Run(runtime.name, shlex.join(runtime.command), _version(runtime), found)
+    return outcome.Run(runtime.name, _without_project(runtime.command), _version(runtime), found)
 
 
 def _pytest(runtime: str, *arguments: str, quiet: bool = False) -> dict[str, Any]:
@@ -119,6 +120,11 @@ def _pytest(runtime: str, *arguments: str, quiet: bool = False) -> dict[str, Any
         subprocess.run([*command, *arguments], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, check=False)
         found: dict[str, Any] = json.loads(results.read_text())
     return found
+
+
+def _without_project(command: Sequence[str]) -> str:
+    """A command line as it is from the project's folder."""
+    return shlex.join([command[0].removeprefix(f"{PROJECT}/"), *command[1:]])
 
 
 def _version(runtime: suite.Runtime) -> str:

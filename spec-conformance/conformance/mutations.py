@@ -212,7 +212,7 @@ MUTATIONS: dict[str, Mutation] = {
 MUTATIONS |= {
     f"capabilities-{kind}": Mutation(
         (f"config.process.capabilities.{kind}-applied",),
-        changed(f"{P}/capabilities", kind, lambda v: [*v, "CAP_NET_BIND_SERVICE"] if v else v),
+        changed(f"{P}/capabilities", kind, lambda v: v[:-1]),
     )
     for kind in ("bounding", "inheritable", "permitted", "ambient")
 }

@@ -111,6 +111,10 @@ def bed_of_session(request: pytest.FixtureRequest) -> Iterator[Bed]:
         yield bed
     finally:
         bed.clean()
+        # What a runtime leaves that does not delete.
+        leaks.reap_children()
+        for path in sorted(leaks.cgroups(token), reverse=True):
+            leaks.remove_cgroup(path)
         for point in reversed(leaks.mounts()):
             if Path(point).is_relative_to(scratch):
                 isolation.umount(point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import re
@@ -156,3 +157,18 @@ def test_a_merge_patch_replaces_arrays_and_takes_away_what_is_null() -> None:
     base = {"a": {"b": [1, 2], "c": 1}, "d": 2}
     assert merged(base, {"a": {"b": [3], "c": None}, "e": {"f": 1}}) == {"a": {"b": [3]}, "d": 2, "e": {"f": 1}}
     assert base == {"a": {"b": [1, 2], "c": 1}, "d": 2}
+
+
+def test_every_remark_is_about_something() -> None:
+    ids = [requirement.id for requirement in requirements.load().requirements]
+    for glob, text in outcome.remarks():
+        assert fnmatch.filter(ids, glob), glob
+        assert text.endswith(".")
+
+
+def test_what_runc_and_crun_both_fail_was_looked_at_twice() -> None:
+    results = json.loads((TESTS.parent / "report.json").read_text())["results"]
+    both = [name for name, result in results["runc"].items() if result["outcome"] == "failed"]
+    both = [name for name in both if results["crun"][name]["outcome"] == "failed"]
+    globs = [glob for glob, _ in outcome.remarks()]
+    assert [name for name in both if not any(fnmatch.fnmatchcase(name, glob) for glob in globs)] == []
