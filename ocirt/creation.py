@@ -199,10 +199,10 @@ class Creation:
             return Session.start(self.prepared.compiled.plan, slots, self.cgroup.fd if self.cgroup else -1)
         except HostError as error:
             # What the kernel needs for a process counts too.
-            for setting in self.prepared.resources.settings:
-                if error.errno == errno.ENOMEM and setting.file == "memory.max":
-                    hint = "memory limit too low?"
-                    raise HostError(error.syscall, error.path, error.errno, pointer=setting.origin, hint=hint) from None
+            limits = [each.origin for each in self.prepared.resources.settings if each.file == "memory.max"]
+            if error.errno == errno.ENOMEM and limits:
+                hint = "memory limit too low?"
+                raise HostError(error.syscall, error.path, error.errno, pointer=limits[0], hint=hint) from None
             # cgroup-v2.rst, "No Internal Process Constraint"
             if error.errno == errno.EBUSY and self.cgroup:
                 hint = "controllers are enabled below this cgroup, which may thus have no processes of its own"

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from ocirt import constants as k
 from ocirt.cgroup.paths import CgroupHost, probe_cgroup_host
 from ocirt.errors import HostError, OcirtError
+from ocirt.idmap import maps_all
 from ocirt.pseudofile import read_text
 from ocirt.spec import Linux, Process, Spec
 
 KERNEL_FLOOR = (5, 14)
 _NS_GET_USERNS = 0xB701
-_WHOLE_RANGE = ["0", "0", "4294967295"]
 _NAMESPACE_TYPES = frozenset(k.NAMESPACES)
 
 
@@ -95,7 +95,7 @@ def probe_host(
     """
     kernel = probe_kernel()
     effective, bounding = _probe_capabilities()
-    in_user_namespace = _read("/proc/self/uid_map").split() != _WHOLE_RANGE
+    in_user_namespace = not maps_all(_read("/proc/self/uid_map"))
     linux = (spec and spec.linux) or Linux()
     process = process or (spec.process if spec else None)
     devices = _probe_devices(linux)

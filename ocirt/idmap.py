@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from ocirt.spec import IDMapping
 
 
+def maps_all(text: str) -> bool:
+    """Whether a uid_map's text is that of the first user namespace: all ids, one to one."""
+    return text.split() == ["0", "0", "4294967295"]
+
+
 def host_id(container_id: int, mappings: Sequence[IDMapping]) -> int | None:
     """The id outside of the namespace; None where it has none."""
     for entry in mappings:

@@ -26,6 +26,7 @@ from ocirt.errors import HostError, SpecError
 from ocirt.idmap import read_map
 from ocirt.ops import Sync
 from ocirt.plan import Plan
+from ocirt.pseudofile import read_text
 from ocirt.spec import Linux
 from ocirt.state import RESULT_FIFO, START_FIFO, Container
 from ocirt.usermap import open_idmapped_tree, open_mapped_namespace
@@ -125,6 +126,5 @@ def probe_joined_user(linux: Linux) -> JoinedUser | None:
 def probe_user(pid: int) -> JoinedUser:
     """The user namespace that a process is in. Raises OSError."""
     uid, gid = (read_map(f"/proc/{pid}/{name}_map") for name in ("uid", "gid"))
-    with open(f"/proc/{pid}/setgroups", encoding="ascii") as file:
-        denied = file.read().strip() == "deny"
+    denied = read_text(f"/proc/{pid}/setgroups").strip() == "deny"
     return JoinedUser(uid_mappings=uid, gid_mappings=gid, setgroups_denied=denied)

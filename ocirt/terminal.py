@@ -13,6 +13,7 @@ import select
 import socket
 import termios
 import tty
+from collections.abc import Iterator
 
 from ocirt.errors import HostError, OcirtError
 
@@ -173,6 +174,17 @@ class Relay:
         if self._saved is not None:
             with contextlib.suppress(termios.error):  # it may be gone
                 termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def relaying(master_fd: int) -> Iterator[Relay | None]:
+    """A relay for as long as the block is executed; None where there is no terminal (-1)."""
+    relay = Relay(master_fd) if master_fd >= 0 else None
+    try:
+        yield relay
+    finally:
+        if relay:
+            relay.close()
 
 
 def check_console_flags(terminal: bool, console_socket: str | None, detached: bool) -> None:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from ocirt.cgroup.directory import Cgroup
 from ocirt.cgroup.paths import CgroupHost, is_within, parent_paths
 from ocirt.errors import HostError, StateError
+from ocirt.pseudofile import read_text
 
 _REFUSALS = {
     errno.EBUSY: "this cgroup has processes of its own, and so gives no controllers to those below it: cgroups(7), "
@@ -77,12 +78,10 @@ def require_controllers(
 
 def why_unavailable(name: str) -> str:
     """Why no cgroup that this process may use has a controller."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        version_1 = {name for line in file for name in line.split(":")[1].split(",")}
+    version_1 = {name for line in read_text("/proc/self/cgroup").splitlines() for name in line.split(":")[1].split(",")}
     if _V1_NAMES.get(name, name) in version_1:
         return "on this host it is in cgroup v1"
-    with open("/proc/cgroups", encoding="ascii") as file:
-        known = {words[0]: words[-1] for line in file if (words := line.split())}
+    known = {words[0]: words[-1] for line in read_text("/proc/cgroups").splitlines() if (words := line.split())}
     match known.get(_V1_NAMES.get(name, name)):
         case None:
             return "this kernel has no such controller"

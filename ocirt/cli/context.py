@@ -9,7 +9,9 @@ from functools import cached_property
 
 from ocirt.cli.flags import Args
 from ocirt.errors import UsageError
+from ocirt.idmap import maps_all
 from ocirt.log import Logger
+from ocirt.pseudofile import read_text
 from ocirt.store import Store
 
 DEFAULT_ROOT = "/run/ocirt"
@@ -72,8 +74,7 @@ def _default_root(environ: Mapping[str, str], euid: int) -> tuple[str, bool]:
 def _in_user_namespace() -> bool:
     """Whether the ids of this process are mapped in any other way than one to one."""
     try:
-        with open("/proc/self/uid_map") as file:
-            return file.read().split() != ["0", "0", "4294967295"]
+        return not maps_all(read_text("/proc/self/uid_map"))
     except OSError:
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from ocirt.execution import ExecOptions, check_executable, execute
 from ocirt.foreground import caught_signals, wait_foreground
 from ocirt.savedspec import saved_spec
 from ocirt.spec import Capabilities, Process, User, check_process, load_process
-from ocirt.terminal import Relay, check_console_flags
+from ocirt.terminal import check_console_flags, relaying
 
 MAX_ID = 2**32 - 2  # 2**32 - 1 stands for "no id" (setresuid(2))
 
@@ -36,13 +37,8 @@ def run(args: Args, context: Context) -> int:
     with caught_signals() as signals_fd:
         session, master_fd = execute(container, process, options, context.log)
         container.close()
-        relay = Relay(master_fd) if master_fd >= 0 else None
-        try:
+        with contextlib.closing(session), relaying(master_fd) as relay:
             return wait_foreground(signals_fd, session.pid, session.pidfd, relay)
-        finally:
-            if relay:
-                relay.close()
-            session.close()
 
 
 def _options(args: Args, pointer: str, seccomp_cache: str) -> ExecOptions:

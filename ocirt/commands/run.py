@@ -12,7 +12,7 @@ from ocirt.driver import Session
 from ocirt.foreground import caught_signals, wait_foreground
 from ocirt.selfcontrol import become_subreaper
 from ocirt.starting import start
-from ocirt.terminal import Relay, check_console_flags
+from ocirt.terminal import check_console_flags, relaying
 
 
 def run(args: Args, context: Context) -> int:
@@ -40,12 +40,7 @@ def run(args: Args, context: Context) -> int:
 
 
 def _run_foreground(creation: Creation, session: Session, context: Context) -> int:
-    relay = Relay(creation.master_fd) if creation.master_fd >= 0 else None
-    try:
-        with caught_signals() as signals_fd:
-            start(creation.container, context.log)
-            context.log.flush()  # what there is to warn of, now and not when the container ends
-            return wait_foreground(signals_fd, session.pid, session.pidfd, relay)
-    finally:
-        if relay:
-            relay.close()
+    with relaying(creation.master_fd) as relay, caught_signals() as signals_fd:
+        start(creation.container, context.log)
+        context.log.flush()  # what there is to warn of, now and not when the container ends
+        return wait_foreground(signals_fd, session.pid, session.pidfd, relay)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from ocirt import constants as k
 from ocirt.host import Host
+from ocirt.idmap import maps_all
+from ocirt.pseudofile import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +35,7 @@ class System:
     def read(self, path: str) -> str | None:
         """A file's text; None where it cannot be read."""
         try:
-            with open(self.path(path), encoding="utf-8", errors="surrogateescape") as file:
-                return file.read()
+            return read_text(self.path(path))
         except OSError:
             return None
 
@@ -60,7 +61,7 @@ class System:
     @property
     def in_user_namespace(self) -> bool:
         """Whether ids are mapped in any way other than one to one."""
-        return (self.read("/proc/self/uid_map") or "").split() != ["0", "0", "4294967295"]
+        return not maps_all(self.read("/proc/self/uid_map") or "")
 
     @property
     def is_admin(self) -> bool:
