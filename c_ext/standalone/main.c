@@ -117,14 +117,6 @@ static void start_interpreter(int argc, char **argv) {
     PyConfig_Clear(&config);
 }
 
-static PyObject *import_attribute(const char *module, const char *name) {
-    PyObject *object = PyImport_ImportModule(module), *attribute = NULL;
-    if (object)
-        attribute = PyObject_GetAttrString(object, name);
-    Py_XDECREF(object);
-    return attribute;
-}
-
 /* Python's error, if there is one, on the standard error. */
 static int fail(void) {
     if (PyErr_Occurred())

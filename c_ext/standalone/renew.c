@@ -19,7 +19,7 @@ static PyObject *system_dict; /* of the module sys */
 static PyObject *set_handler; /* signal.signal */
 static PyObject *int_handler; /* signal.default_int_handler */
 
-static PyObject *attribute_of(const char *module, const char *name) {
+PyObject *import_attribute(const char *module, const char *name) {
     PyObject *object = PyImport_ImportModule(module), *attribute = NULL;
     if (object)
         attribute = PyObject_GetAttrString(object, name);
@@ -31,10 +31,10 @@ int renew_prepare(void) {
     /* random, threading, logging: what matters of theirs, the Python side of the start does. */
     Py_CLEAR(PyInterpreterState_Get()->after_forkers_child);
     _PyThreadState_GET()->native_thread_id = 0;
-    environment = attribute_of("posix", "environ");
-    system_dict = attribute_of("sys", "__dict__");
-    set_handler = attribute_of("_signal", "signal");
-    int_handler = attribute_of("_signal", "default_int_handler");
+    environment = import_attribute("posix", "environ");
+    system_dict = import_attribute("sys", "__dict__");
+    set_handler = import_attribute("_signal", "signal");
+    int_handler = import_attribute("_signal", "default_int_handler");
     if (!environment || !system_dict || !set_handler || !int_handler)
         return -1;
     PyDict_Clear(environment);

@@ -2,6 +2,11 @@
 #ifndef OCIRT_STANDALONE_RENEW_H
 #define OCIRT_STANDALONE_RENEW_H
 
+#include <Python.h>
+
+/* A new reference to an attribute of a module, which is imported where it is not yet. NULL with a Python exception. */
+PyObject *import_attribute(const char *module, const char *name);
+
 /* Last thing before the save: drops what CPython would run after a fork(2), and finds the objects to renew. */
 int renew_prepare(void);
 
