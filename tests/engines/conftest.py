@@ -12,8 +12,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from tests.engines.podman import Podman, PodmanStore
 from tests.engines.seen import Comparison
 from tests.support import isolation, leaks
 from tests.support.isolation import remove_tree
-from tests.support.unprivileged import User, why_no_ranges, why_no_user_namespaces
+from tests.support.unprivileged import User, delegated_cgroup, why_no_ranges, why_no_user_namespaces
 
 PROJECT = Path(__file__).parent.parent.parent
 SEEN: dict[tuple[str, str], Any] = {}
@@ -118,20 +117,27 @@ def log_checked(engine: Engine, runtime: OciRuntime, of_runc: dict[str, set[str]
     assert not new, "the engine's log has, only with ocirt:\n" + "\n".join(new)
 
 
+@contextlib.contextmanager
+def ended(engine: Engine, name: str, stop: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Whatever happens, stops an engine and removes what it left; that it left something is a failure."""
+    try:
+        yield
+    finally:
+        stop()
+        left = engine.clear()
+    assert not left, f"{name} left: {left}"
+
+
 @pytest.fixture(scope="session")
 def containerd_server(scratch: Path, token: str, image: Image) -> Iterator[ContainerdServer]:
     if reason := why_missing("containerd", "ctr", "containerd-shim-runc-v2"):
         pytest.skip(reason)
     engine = Engine(scratch / "containerd", f"{token}-ctrd")
     server = ContainerdServer(engine)
-    try:
+    with ended(engine, "containerd", server.stop):
         server.start()
         server.load(image)
         yield server
-    finally:
-        server.stop()
-        left = engine.clear()
-    assert not left, f"containerd left: {left}"
 
 
 @pytest.fixture
@@ -155,14 +161,10 @@ def cri_server(scratch: Path, token: str, image: Image, runtimes: dict[str, OciR
     config += "".join(CRI_HANDLER % {"name": name, "path": runtime.path} for name, runtime in runtimes.items())
     engine = Engine(scratch / "cri", f"{token}-ckub")
     server = ContainerdServer(engine, config)
-    try:
+    with ended(engine, "containerd", server.stop):
         server.start()
         server.load(image, "k8s.io")
         yield server
-    finally:
-        server.stop()
-        left = engine.clear()
-    assert not left, f"containerd left: {left}"
 
 
 @pytest.fixture
@@ -181,14 +183,10 @@ def docker_server(scratch: Path, token: str, image: Image, runtimes: dict[str, O
         pytest.skip(reason)
     engine = Engine(scratch / "docker", f"{token}-dock")
     server = DockerServer(engine, runtimes["ocirt"].path if "ocirt" in runtimes else None)
-    try:
+    with ended(engine, "Docker", server.stop):
         server.start()
         server.load(image)
         yield server
-    finally:
-        server.stop()
-        left = engine.clear()
-    assert not left, f"Docker left: {left}"
 
 
 @pytest.fixture
@@ -205,12 +203,9 @@ def podman_store(scratch: Path, token: str, image: Image, runtimes: dict[str, Oc
         pytest.skip(reason)
     engine = Engine(scratch / "podman", f"{token}-podm")
     store = PodmanStore(engine, runtimes.values())
-    try:
+    with ended(engine, "Podman"):
         store.load(image)
         yield store
-    finally:
-        left = engine.clear()
-    assert not left, f"Podman left: {left}"
 
 
 @pytest.fixture
@@ -230,13 +225,9 @@ def rootless_store(scratch: Path, token: str, image: Image, runtimes: dict[str, 
         pytest.skip(reason)
     engine = Engine(user.home, f"{token}-less")
     store = PodmanStore(engine, runtimes.values(), user)
-    try:
+    with ended(engine, "rootless Podman", store.stop):
         store.load(image)
         yield store
-    finally:
-        store.stop()
-        left = engine.clear()
-    assert not left, f"rootless Podman left: {left}"
 
 
 @pytest.fixture
@@ -252,19 +243,15 @@ def rootless(
 @pytest.fixture
 def delegated(rootless_store: PodmanStore) -> Iterator[Path]:
     """A cgroup that is the user's, in a subgroup of which his commands begin."""
-    cgroup = isolation.CGROUP / f"{rootless_store.engine.mark}-user"
-    session = cgroup / "session"
-    session.mkdir(parents=True)
     user = rootless_store.user
     assert user
-    user.own(cgroup, *(cgroup / name for name in ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")))
-    user.own(session, session / "cgroup.procs")
-    rootless_store.user = replace(user, cgroup=session)
-    yield cgroup
-    rootless_store.user = user
-    rootless_store.stop()
-    leaks.reap_children()
-    leaks.remove_cgroup(str(cgroup))
+    with delegated_cgroup(user, f"{rootless_store.engine.mark}-user") as delegated:
+        assert delegated.cgroup
+        rootless_store.user = delegated
+        yield delegated.cgroup.parent
+        rootless_store.user = user
+        rootless_store.stop()
+        leaks.reap_children()
 
 
 @pytest.fixture(params=["docker", "podman"])

@@ -7,14 +7,13 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support import isolation, leaks
-from tests.support.runtime import Result
+from tests.support.runtime import Result, run_to_end
 
 # In the VM everything takes ten times as long.
 TIMEOUT_SECONDS = 300.0 if os.environ.get("OCIRT_VM") else 60.0
@@ -49,23 +48,8 @@ def run_command(
     env: Mapping[str, str],
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Result:
-    """Runs a command to its end; exit code 124 where it had to be ended.
-
-    Its output goes to files: what it leaves in the background would hold pipes open.
-    """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=dict(env))
-        try:
-            rc = process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            rc = 124
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="backslashreplace"))
-    return Result(rc, *texts)
+    """Runs a command to its end, with the patience that the machine needs; see run_to_end."""
+    return run_to_end(argv, timeout_seconds=timeout_seconds, stdin=subprocess.DEVNULL, env=dict(env))
 
 
 @dataclass(slots=True)

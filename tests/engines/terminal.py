@@ -46,3 +46,15 @@ class Terminal:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGKILL)
             raise AssertionError("the command does not end") from None
+
+
+def check_resizing(terminal: Terminal) -> None:
+    """A shell in a container, on a terminal of 30 rows and 90 columns: sees that, then other sizes, and ends with 5."""
+    terminal.console.read_until("# ")
+    terminal.console.write("stty size; tty\n")
+    assert "30 90" in terminal.console.read_until("/dev/pts/0")
+    terminal.resize(41, 121)
+    terminal.console.write("sleep 1; stty size; echo done-$((1+1))\n")
+    assert "41 121" in terminal.console.read_until("done-2")
+    terminal.console.write("exit 5\n")
+    assert terminal.wait() == 5

@@ -10,6 +10,7 @@ from tests.engines.cli import IMAGE, Cli
 from tests.engines.engine import CAP_SYS_RESOURCE, has_capability
 from tests.engines.flags import FLAGS
 from tests.engines.seen import Comparison
+from tests.engines.terminal import check_resizing
 from tests.support.facts import Facts
 from tests.support.runtime import Result, wait_for
 from tests.support.unprivileged import cgroup_of
@@ -84,14 +85,7 @@ def test_a_failing_start_has_a_hint(cli: Cli) -> None:
 def test_a_container_has_a_terminal(cli: Cli) -> None:
     arguments = cli.run_arguments("--interactive", "--tty", "--rm", IMAGE, "sh")
     with cli.terminal(*arguments, rows=30, columns=90) as terminal:
-        terminal.console.read_until("# ")
-        terminal.console.write("stty size; tty\n")
-        assert "30 90" in terminal.console.read_until("/dev/pts/0")
-        terminal.resize(41, 121)
-        terminal.console.write("sleep 1; stty size; echo done-$((1+1))\n")
-        assert "41 121" in terminal.console.read_until("done-2")
-        terminal.console.write("exit 5\n")
-        assert terminal.wait() == 5
+        check_resizing(terminal)
 
 
 @feature("run -d, logs")

@@ -10,7 +10,7 @@ import pytest
 from tests.engines.containerd import Containerd
 from tests.engines.flags import is_own
 from tests.engines.seen import Comparison
-from tests.engines.terminal import Terminal
+from tests.engines.terminal import Terminal, check_resizing
 from tests.engines.test_cli import PATHS
 from tests.support.facts import Facts
 from tests.support.runtime import wait_for
@@ -63,14 +63,7 @@ def test_a_container_goes_on_in_the_background(containerd: Containerd) -> None:
 def test_a_container_has_a_terminal(containerd: Containerd) -> None:
     argv = containerd.server.argv(*containerd.run_arguments("--rm", "--tty"), "one", "sh")
     with Terminal(argv, containerd.server.engine.env, 30, 90) as terminal:
-        terminal.console.read_until("# ")
-        terminal.console.write("stty size; tty\n")
-        assert "30 90" in terminal.console.read_until("/dev/pts/0")
-        terminal.resize(41, 121)
-        terminal.console.write("sleep 1; stty size; echo done-$((1+1))\n")
-        assert "41 121" in terminal.console.read_until("done-2")
-        terminal.console.write("exit 5\n")
-        assert terminal.wait() == 5
+        check_resizing(terminal)
 
 
 @feature("exec")

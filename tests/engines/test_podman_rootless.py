@@ -9,6 +9,7 @@ import pytest
 from tests.engines.cli import IMAGE
 from tests.engines.podman import Podman
 from tests.engines.seen import Comparison
+from tests.engines.terminal import check_resizing
 from tests.engines.test_cli import EXIT_CODES, PATHS
 from tests.support.facts import Facts
 from tests.support.runtime import wait_for
@@ -38,14 +39,7 @@ def test_exit_codes(rootless: Podman, case: str) -> None:
 def test_a_container_has_a_terminal(rootless: Podman) -> None:
     arguments = rootless.run_arguments("--interactive", "--tty", "--rm", IMAGE, "sh")
     with rootless.terminal(*arguments, rows=30, columns=90) as terminal:
-        terminal.console.read_until("# ")
-        terminal.console.write("stty size; tty\n")
-        assert "30 90" in terminal.console.read_until("/dev/pts/0")
-        terminal.resize(41, 121)
-        terminal.console.write("sleep 1; stty size; echo done-$((1+1))\n")
-        assert "41 121" in terminal.console.read_until("done-2")
-        terminal.console.write("exit 5\n")
-        assert terminal.wait() == 5
+        check_resizing(terminal)
 
 
 @feature("run -d, logs, exec, stop")

@@ -21,7 +21,7 @@ from tests.integration.conftest import NewContainer
 from tests.support import leaks
 from tests.support.isolation import CGROUP
 from tests.support.runtime import Runtime
-from tests.support.unprivileged import User, give_bundle, make_rootless, why_no_ranges
+from tests.support.unprivileged import User, delegated_cgroup, give_bundle, make_rootless, why_no_ranges
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
@@ -286,14 +286,8 @@ def test_directory_of_another_user(ask_as: Callable[[User], Doctor], user: User)
 @pytest.fixture
 def delegated(user: User, token: str) -> Iterator[User]:
     """The user in a cgroup below one that root has given to him."""
-    cgroup = CGROUP / f"{token}{os.environ.get('PYTEST_XDIST_WORKER', '')}-doctor"
-    cgroup.mkdir()
-    user.own(cgroup, *(cgroup / name for name in ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")))
-    (cgroup / "session").mkdir()
-    user.own(cgroup / "session", cgroup / "session/cgroup.procs")
-    yield replace(user, cgroup=cgroup / "session")
-    for folder in (cgroup / "session", cgroup):
-        leaks.remove_cgroup(str(folder))
+    with delegated_cgroup(user, f"{token}{os.environ.get('PYTEST_XDIST_WORKER', '')}-doctor") as delegated:
+        yield delegated
 
 
 def test_delegated_cgroup(ask_as: Callable[[User], Doctor], delegated: User) -> None:

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.support import leaks
 from tests.support.bundle import Config, default_config, link_tree
@@ -40,6 +40,28 @@ class Result:
         """The last line on stderr, where an error stands."""
         lines = self.err.strip().splitlines()
         return lines[-1] if lines else ""
+
+
+def run_to_end(
+    argv: Sequence[str], *, stdout: IO[bytes] | None = None, timeout_seconds: float = TIMEOUT_SECONDS, **options: Any
+) -> Result:
+    """Runs a command to its end; exit code 124 where it had to be ended. `options` are Popen's.
+
+    Its output goes to files: what it leaves in the background would hold pipes open. `stdout` takes the place of one.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(argv, stdout=stdout or out, stderr=err, **options)
+        try:
+            rc = process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            rc = 124
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode(errors="backslashreplace"))
+    return Result(rc, *texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +88,21 @@ class Runtime:
         Its output goes to files: a container that inherits it outlives the command, and would keep a pipe open.
         `stdout` names the file (which is kept) for both streams of a container that is created.
         """
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, contextlib.ExitStack() as stack:
-            input_file = stack.enter_context(tempfile.TemporaryFile())
+        with tempfile.TemporaryFile() as input_file, contextlib.ExitStack() as stack:
             input_file.write(stdin.encode())
             input_file.seek(0)
-            process = subprocess.Popen(
+            result = run_to_end(
                 self.argv(*arguments),
+                stdout=stack.enter_context(stdout.open("wb")) if stdout else None,
+                timeout_seconds=timeout_seconds,
                 stdin=input_file,
-                stdout=stack.enter_context(stdout.open("wb")) if stdout else out,
-                stderr=err,
                 cwd=cwd,
                 env=env,
                 pass_fds=pass_fds,
             )
-            try:
-                rc = process.wait(timeout_seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                rc = 124
-            texts = []
-            for file in (out, err):
-                file.seek(0)
-                texts.append(file.read().decode(errors="backslashreplace"))
-        result = Result(rc, *texts)
         if check:
             words = shlex.join(str(argument) for argument in arguments)
-            assert rc == 0, f"{self.name} {words}: exit code {rc}\n{result.out}{result.err}"
+            assert result.rc == 0, f"{self.name} {words}: exit code {result.rc}\n{result.out}{result.err}"
         return result
 
     def argv(self, *arguments: str | Path) -> list[str]:

@@ -6,16 +6,20 @@ name in /etc/passwd, ranges in /etc/subuid, no newuidmap) is mounted over in a m
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.support import leaks
 from tests.support.bundle import Config, mount_entry, without_namespace
+from tests.support.isolation import CGROUP
 from tests.support.runtime import Container, Runtime
 
 UID = 54321
@@ -108,6 +112,18 @@ class User:
         """The user and the runtime's command such that the one can execute the other, wherever the project lies."""
         overlays, reached = reach(runtime, self.uid, self.home)
         return replace(self, overlays={**self.overlays, **overlays}), reached
+
+
+@contextlib.contextmanager
+def delegated_cgroup(user: User, name: str) -> Iterator[User]:
+    """The user in a cgroup `session` below one that root has given to him (cgroups(7), delegation)."""
+    cgroup = CGROUP / name
+    session = cgroup / "session"
+    session.mkdir(parents=True)
+    user.own(cgroup, *(cgroup / file for file in ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")))
+    user.own(session, session / "cgroup.procs")
+    yield replace(user, cgroup=session)
+    leaks.remove_cgroup(str(cgroup))
 
 
 def prepared(overlays: dict[str, Path], cgroup: Path | None = None) -> tuple[str, ...]:

@@ -15,28 +15,7 @@ from hypothesis import strategies as st
 from requirements import Catalogue, DataError, Requirement, SetAside
 from spectext import Place, digest_of, sections_of
 
-TEXT = """\
-# <a name="top" />Things
-
-A thing MUST
-NOT be heavy, and it MUST be round.
-
-## Colours
-
-* **`colour`** (string, OPTIONAL) is what one sees.
-* **`shade`** (string, REQUIRED) is darker.
-
-```json
-# MUST be ignored, heading and word
-{"colour": "MUST"}
-```
-
-| name  | level  |
-|-------|--------|
-| `red` | SHOULD |
-
-On other planets it MAY be blue.
-"""
+from tests.support.spec_text import TEXT
 
 DATA = tomllib.loads("""
 document = "things.md"

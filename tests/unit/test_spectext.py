@@ -9,28 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spectext import COPIED_WORDS, KEYWORDS, Section, copied, digest_of, line_at, places_of, sections_of, slug_of
 
-TEXT = """\
-# <a name="top" />Things
-
-A thing MUST
-NOT be heavy, and it MUST be round.
-
-## Colours
-
-* **`colour`** (string, OPTIONAL) is what one sees.
-* **`shade`** (string, REQUIRED) is darker.
-
-```json
-# MUST be ignored, heading and word
-{"colour": "MUST"}
-```
-
-| name  | level  |
-|-------|--------|
-| `red` | SHOULD |
-
-On other planets it MAY be blue.
-"""
+from tests.support.spec_text import TEXT
 
 
 @pytest.mark.parametrize(

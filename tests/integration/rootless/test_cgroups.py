@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from tests.support.unprivileged import (
     UID,
     User,
     cgroup_of,
+    delegated_cgroup,
 )
 
 pytestmark = [pytest.mark.root]
@@ -59,14 +59,8 @@ def test_limit_without_a_cgroup(rootless: Container) -> None:
 @pytest.fixture
 def delegated(user: User, token: str) -> Iterator[User]:
     """The user in a cgroup that root has given to him."""
-    cgroup = CGROUP / f"{token}{os.environ.get('PYTEST_XDIST_WORKER', '')}-user"
-    cgroup.mkdir()
-    user.own(cgroup, *(cgroup / name for name in ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")))
-    (cgroup / "session").mkdir()
-    user.own(cgroup / "session", cgroup / "session/cgroup.procs")
-    yield replace(user, cgroup=cgroup / "session")
-    for folder in (cgroup / "session", cgroup):
-        leaks.remove_cgroup(str(folder))
+    with delegated_cgroup(user, f"{token}{os.environ.get('PYTEST_XDIST_WORKER', '')}-user") as delegated:
+        yield delegated
 
 
 @pytest.mark.cgroup
