@@ -154,7 +154,7 @@ static int supervise(struct hook *hook) {
         if (fds[3].revents) {
             /* The runtime is gone, or gave up: nothing may be left of us, nor of the hook. */
             kill_hook(hook);
-            _exit(1);
+            leave(1);
         }
         if (fds[1].revents)
             take_output(hook);

@@ -99,7 +99,7 @@ static void reset_cpu_affinity(void) {
     syscall(SYS_sched_setaffinity, 0, sizeof all, all);
 }
 
-static void end_by_signal(int number) { _exit(128 + number); }
+static void end_by_signal(int number) { leave(128 + number); }
 
 /* To the first process of a pid namespace, the kernel delivers only signals that it has a handler for: without one,
  * `kill ID TERM` of a created container would do nothing. execve(2) resets handlers. */

@@ -101,6 +101,7 @@ const char *format_number(char buffer[static 24], long long number);
 /* protocol.c */
 int send_message(int socket, const struct message *message, int fd); /* fd -1: none. 0 or -errno */
 _Noreturn void report_failure(struct context *ctx, int error);       /* to the runtime or the result FIFO; exits */
+_Noreturn void leave(int code);                                      /* exits, whatever a seccomp filter says */
 int sync_with_runtime(struct context *ctx, uint32_t kind, int fd);   /* asks and waits for GO; exits at end of file */
 void await_go(struct context *ctx);                                  /* the second half of it */
 int set_slot(struct context *ctx, slot_t slot, int fd);              /* closes what was there */

@@ -109,9 +109,10 @@ int op_set_personality(struct context *ctx, const struct op_set_personality *op)
 
 int op_set_memory_policy(struct context *ctx, const struct op_set_memory_policy *op) {
     struct bytes nodes = plan_bytes(ctx, op->nodes);
-    /* The kernel counts one bit less than it is told (get_nodes() in mm/mempolicy.c). */
+    /* The kernel counts one bit less than it is told (get_nodes() in mm/mempolicy.c): with a mask of 0 bits, -1. */
+    const void *mask = nodes.length ? nodes.at : NULL;
     unsigned long bits = nodes.length ? nodes.length * 8UL + 1 : 0;
-    return syscall(SYS_set_mempolicy, op->mode, nodes.at, bits) ? failed(ctx, "set_mempolicy", NULL) : 0;
+    return syscall(SYS_set_mempolicy, op->mode, mask, bits) ? failed(ctx, "set_mempolicy", NULL) : 0;
 }
 
 int op_set_umask(struct context *ctx, const struct op_set_umask *op) {

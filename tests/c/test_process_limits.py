@@ -134,6 +134,15 @@ def test_memory_policy(init: InitRunner) -> None:
     assert " bind:0 " in init.run(bind, *shell("cat /proc/self/numa_maps")).text()
 
 
+@pytest.mark.parametrize("mode", ["MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED"])
+def test_memory_policy_without_nodes(init: InitRunner, mode: str) -> None:
+    outcome = init.run(ops.SetMemoryPolicy("/linux/memoryPolicy", k.MEMORY_POLICY_MODES[mode], b""), *shell("echo set"))
+    if Path("/proc/self/numa_maps").exists():
+        assert outcome.text() == "set\n"
+    else:
+        assert (outcome.error, outcome.detail) == (errno.ENOSYS, "set_mempolicy")
+
+
 @pytest.mark.skipif(not Path("/proc/self/numa_maps").exists(), reason="needs a kernel with memory policies")
 def test_memory_policy_counts_the_last_node_of_a_word(init: InitRunner) -> None:
     """set_mempolicy(2) takes one bit less than it is told: node 63 must not vanish from the mask, but be refused."""

@@ -150,6 +150,14 @@ def test_profile_that_denies_what_the_runtime_needs(container: Container, no_new
     assert call(container, "unshare", 0)["errno"] == 99
 
 
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_profile_that_denies_everything(container: Container, no_new_privileges: bool) -> None:
+    """Not even an exit is left, and yet nobody waits for ever."""
+    container.process["noNewPrivileges"] = no_new_privileges
+    set_profile(container, rule("getpgid", "SCMP_ACT_ERRNO"), default="SCMP_ACT_ERRNO")
+    assert "ocirt-init ended before the container was ready" in container.refused()
+
+
 def test_profile_that_denies_getcwd(container: Container) -> None:
     set_profile(container, rule("getcwd", "SCMP_ACT_ERRNO"))
     assert call(container, "getppid")["errno"] == 0
