@@ -19,19 +19,18 @@ int op_set_no_new_privileges(struct context *ctx, const struct op_set_no_new_pri
 }
 
 int op_drop_bounding(struct context *ctx, const struct op_drop_bounding *op) {
-    /* The kernel says with EINVAL which capability would be the first one that it does not know. */
     for (int capability = 0; capability < CAPABILITY_BITS; capability++) {
-        int held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+        if (op->keep >> capability & 1 || prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
+            continue;
+        /* EINVAL says that the kernel knows none from here on, EPERM that CAP_SETPCAP is missing, whatever we ask for:
+         * then the one may not exist, or not be held. */
+        int error = errno, held = error == EPERM ? prctl(PR_CAPBSET_READ, capability, 0, 0, 0) : -1;
+        if (held == 0)
+            continue;
         if (held < 0 && errno == EINVAL)
             break;
-        if (held < 0)
-            return failed(ctx, "prctl", "PR_CAPBSET_READ");
-        if (!held || op->keep >> capability & 1)
-            continue;
-        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) {
-            char number[24];
-            return failed(ctx, "prctl PR_CAPBSET_DROP capability", format_number(number, capability));
-        }
+        char number[24];
+        return failed_with(ctx, error, "prctl PR_CAPBSET_DROP capability", format_number(number, capability));
     }
     return 0;
 }

@@ -76,10 +76,11 @@ static int prepare_child(const struct spawn *request) {
 }
 
 static __attribute__((noinline)) void run_child(const struct spawn *request, volatile int *error) {
-    /* Not through libc, which keeps signals 32 and 33 to itself: a posix_spawn(3) may have left them ignored. */
+    /* What is ignored would stay so; ocirt-init sees to that itself. Not through libc, which keeps signals 32 and 33 to
+     * itself: a posix_spawn(3) may have left them ignored. */
     static const unsigned long default_action[4];
     sigset_t none;
-    for (int number = 1; number <= 64; number++)
+    for (int number = 1; number <= 64 && request->exe_fd < 0; number++)
         syscall(SYS_rt_sigaction, number, default_action, NULL, 8);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -94,13 +95,14 @@ static __attribute__((noinline)) void run_child(const struct spawn *request, vol
 
 int ocirt_spawn(const struct spawn *request, int *pidfd) {
     volatile int error = 0;
-    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD, .exit_signal = SIGCHLD};
+    /* Handlers of the interpreter must not run in the child, which shares its memory. */
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+                              .exit_signal = SIGCHLD};
     args.pidfd = (uintptr_t)pidfd;
     if (request->cgroup_fd >= 0) {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = (unsigned)request->cgroup_fd;
     }
-    /* Handlers of the interpreter must not run in the child, which shares its memory. */
     sigset_t all, before;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);

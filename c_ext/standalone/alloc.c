@@ -1,6 +1,6 @@
 /* malloc(3), and the runtime heap: segregated fits in aligned spans.
  *
- * Memory is handed out in spans of 64 KiB, aligned to their size, so that the span of a block is found by masking its
+ * Memory is handed out in spans of 16 KiB, aligned to their size, so that the span of a block is found by masking its
  * address. A small span serves blocks of one class; its header has the list of those that were freed, and the rest that
  * was never used is carved off in order, so that no page is touched before it is needed. A small span without blocks in
  * use goes back to the pool. Larger requests are a run of spans of their own, mapped and unmapped where they are large.
@@ -8,6 +8,7 @@
  * Threads: ocirt starts none, and glibc says so (__libc_single_threaded), which costs one load; with threads there is
  * one lock. It is not taken around fork(2): a program that has both wants another allocator. */
 #include "alloc.h"
+#include "window.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -16,17 +17,20 @@
 #include <sys/single_threaded.h>
 #include <unistd.h>
 
-#define SPAN_BYTES ((size_t)64 << 10)
+#define SPAN_BYTES ((size_t)16 << 10)
 #define PAGE_BYTES ((size_t)4096)
 #define HEADER_BYTES ((size_t)64)
 #define SMALLEST ((size_t)16)
-#define LARGEST_SMALL ((size_t)8 << 10)
-/* 16 to 128 by 16, then four classes in each doubling up to 8 KiB. */
+#define LARGEST_SMALL ((size_t)2 << 10)
+/* 16 to 128 by 16, then four classes in each doubling up to 2 KiB. */
 #define LINEAR_CLASSES 8
-#define CLASSES (LINEAR_CLASSES + 4 * 6)
+#define CLASSES (LINEAR_CLASSES + 4 * 4)
 /* Spans mapped at once for small blocks, and kept in the pool without being unmapped. */
-#define CHUNK_SPANS 16
+#define CHUNK_SPANS 64
 #define LARGE (-1)
+/* What a usual command touches of the first arena. */
+#define ARENA_NEAR_BYTES ((size_t)208 << 10)
+
 struct block {
     struct block *next;
 };
@@ -49,7 +53,13 @@ struct run {
     size_t spans;
 };
 
-static char *reserve, *reserve_end; /* handed out in order, once */
+/* The reserve: for spans, and for what is large, each handed out in order, once. */
+struct stretch {
+    char *next, *end;
+};
+
+static struct stretch reserve_small, reserve_large;
+static char *reserve_start;
 static struct run *runs;
 static struct span *partial[CLASSES];
 static size_t mapped_bytes;
@@ -143,17 +153,22 @@ static void *take_run(size_t spans) {
     return NULL;
 }
 
-static void *take_reserve(size_t spans) {
-    if (spans > (size_t)(reserve_end - reserve) / SPAN_BYTES)
+static void *take_stretch(struct stretch *from, size_t spans) {
+    if (spans > (size_t)(from->end - from->next) / SPAN_BYTES)
         return NULL;
-    char *at = reserve;
-    reserve += spans * SPAN_BYTES;
+    char *at = from->next;
+    from->next += spans * SPAN_BYTES;
     return at;
+}
+
+static void *take_reserve(size_t spans) {
+    void *at = spans < CHUNK_SPANS ? take_stretch(&reserve_small, spans) : NULL;
+    return at ? at : take_stretch(&reserve_large, spans);
 }
 
 /* Runs that are large are the kernel's again; those that are not stay for small blocks, without their contents. */
 static void give_spans(void *at, size_t spans) {
-    int in_reserve = (char *)at < reserve && (uintptr_t)at >= (uintptr_t)image_heap;
+    int in_reserve = (char *)at >= reserve_start && (char *)at < reserve_large.end;
     if (!in_reserve && spans >= CHUNK_SPANS) {
         munmap(at, spans * SPAN_BYTES);
         mapped_bytes -= spans * SPAN_BYTES;
@@ -176,9 +191,18 @@ static void *get_spans(size_t spans) {
     return at;
 }
 
+/* The huge page that the reserve begins in is there already (window.c): small spans and the beginning of the first
+ * arena share what is left of it. */
 void runtime_heap_begin(char *start, size_t bytes) {
-    reserve = start;
-    reserve_end = start + bytes;
+    char *end = start + bytes, *first = (char *)rounded((uintptr_t)start, SPAN_BYTES);
+    char *boundary = (char *)rounded((uintptr_t)first, HUGE_PAGE_BYTES), *arena = boundary - ARENA_NEAR_BYTES;
+    if (!bytes)
+        first = arena = end;
+    else if (boundary > end || arena < first)
+        arena = first;
+    reserve_start = first;
+    reserve_small = (struct stretch){first, arena};
+    reserve_large = (struct stretch){arena, end};
 }
 
 size_t runtime_heap_mapped_bytes(void) { return mapped_bytes; }

@@ -1,4 +1,5 @@
-/* The heap of the image: blocks with a header, in zones.
+/* The heap of the image: blocks with a header, in zones, which lie in two areas: what every start writes to is together
+ * with the program's data, in the beginning of a segment that one huge page takes (window.c); the rest is elsewhere.
  *
  * Every block that is handed out has a serial number. The build is deterministic, so that the same number means the
  * same object at every build of the same sources, and a placement can say in which zone it belongs (tools/standalone/
@@ -24,12 +25,12 @@
 
 #define ALIGNMENT ((size_t)16)
 #define PAGE_BYTES ((size_t)4096)
-#define SPAN_BYTES ((size_t)64 << 10)
 #ifndef HEAP_BYTES
 #define HEAP_BYTES ((size_t)96 << 20)
 #endif
-/* Behind the image, for the runtime: one arena of CPython's, and spans. Not in the file, and not touched until used. */
-#define RESERVE_BYTES ((size_t)2 << 20)
+/* What the hot zones leave of their area is the runtime heap's. */
+#define HOT_BYTES ((size_t)4 << 20)
+#define RESERVE_BYTES ((size_t)3 << 19)
 #define EARLY_BYTES ((size_t)16 << 10)
 /* Blocks up to this size are kept by size when they are freed, others in one list. */
 #define LARGEST_LISTED ((size_t)2 << 10)
@@ -66,8 +67,10 @@ struct placement {
     unsigned char zones[];
 };
 
-char image_heap[HEAP_BYTES] __attribute__((aligned(4096), section(".bss.zz_heap")));
-size_t image_heap_size = HEAP_BYTES;
+/* The linker's script puts them apart: tools/standalone/layout.py. */
+char image_hot[HOT_BYTES] __attribute__((aligned(4096), section(".bss.hot")));
+char image_heap[HEAP_BYTES] __attribute__((aligned(4096), section(".bss.heap")));
+size_t image_hot_size = HOT_BYTES, image_heap_size = HEAP_BYTES;
 int image_heap_sealed;
 static struct zone zones[ZONES];
 static const struct placement *placement;
@@ -81,15 +84,16 @@ static struct header *header_of(const void *block) { return (struct header *)((c
 
 /* Chunks begin 8 bytes before a multiple of 16, so that their blocks are aligned. */
 static void make_zones(const uint64_t *bytes) {
-    char *at = image_heap;
-    size_t rest = HEAP_BYTES - RESERVE_BYTES - SPAN_BYTES;
+    char *at = image_hot;
     for (int zone = 0; zone < ZONES; zone++) {
+        if (zone == READ)
+            at = image_heap;
+        size_t rest = (size_t)(image_heap + HEAP_BYTES - at);
         size_t size = zone == EARLY ? EARLY_BYTES : zone < OTHER ? rounded(bytes[zone], PAGE_BYTES) : rest;
         char *first = at + ALIGNMENT - sizeof(struct header);
         if (zone != EARLY || !begun)
             zones[zone] = (struct zone){.first = first, .fresh = first, .touched = first, .end = at + size};
         at += size;
-        rest -= size;
     }
     always_bytes = rounded(bytes[ALWAYS], PAGE_BYTES);
     hot_bytes = rounded(bytes[HOT], PAGE_BYTES);
@@ -109,10 +113,12 @@ int image_heap_place(const char *path) {
     close(fd);
     if (file == MAP_FAILED)
         return -errno;
-    size_t total = 0;
+    size_t hot = EARLY_BYTES, others = 0;
     for (int zone = ALWAYS; zone < OTHER; zone++)
-        total += rounded(file->bytes[zone], PAGE_BYTES);
-    if ((size_t)status.st_size != sizeof *file + file->count || total > HEAP_BYTES / 4 * 3)
+        *(zone < READ ? &hot : &others) += rounded(file->bytes[zone], PAGE_BYTES);
+    if ((size_t)status.st_size != sizeof *file + file->count || hot > HOT_BYTES - RESERVE_BYTES)
+        return -EINVAL;
+    if (others > HEAP_BYTES / 4 * 3)
         return -EINVAL;
     if (zones[HOT].fresh != zones[HOT].first || zones[OTHER].fresh != zones[OTHER].first)
         return -EBUSY;
@@ -128,10 +134,10 @@ static enum zone_name zone_of_serial(uint32_t serial) {
 }
 
 static struct zone *zone_of(const void *address) {
-    int zone = 0;
-    while (zone < OTHER && (const char *)address >= zones[zone].end)
+    struct zone *zone = zones;
+    while (zone < &zones[OTHER] && ((const char *)address < zone->first || (const char *)address >= zone->end))
         zone++;
-    return &zones[zone];
+    return zone;
 }
 
 static void put_free(struct zone *zone, struct chunk *chunk) {
@@ -263,7 +269,7 @@ size_t image_heap_usable(const void *block) {
 
 char *image_heap_hot(int usual, size_t *bytes) {
     *bytes = usual ? always_bytes + hot_bytes : always_bytes;
-    return image_heap + EARLY_BYTES;
+    return image_hot + EARLY_BYTES;
 }
 
 static void wipe(struct chunk *chunk) {
@@ -273,9 +279,9 @@ static void wipe(struct chunk *chunk) {
     }
 }
 
-char *image_heap_seal(char **used) {
+void image_heap_seal(void) {
     /* libc starts anew, and asks anew for what it had before main(): its path, the vDSO's map. */
-    memset(image_heap, 0, EARLY_BYTES);
+    memset(image_hot, 0, EARLY_BYTES);
     memset(&zones[EARLY], 0, sizeof zones[EARLY]);
     for (int i = ALWAYS; i < ZONES; i++) {
         struct zone *zone = &zones[i];
@@ -289,11 +295,9 @@ char *image_heap_seal(char **used) {
         memset(zone->listed, 0, sizeof zone->listed);
         zone->large = NULL;
     }
-    *used = zones[OTHER].fresh;
-    char *reserve = (char *)rounded((uintptr_t)*used, SPAN_BYTES);
-    image_heap_size = (size_t)(reserve - image_heap);
+    image_heap_size = (size_t)(zones[OTHER].fresh - image_heap);
+    image_hot_size = EARLY_BYTES + always_bytes + hot_bytes;
     image_heap_sealed = 1;
     placement = NULL;
-    runtime_heap_begin(reserve, RESERVE_BYTES);
-    return reserve + RESERVE_BYTES;
+    runtime_heap_begin(image_hot + image_hot_size, HOT_BYTES - image_hot_size);
 }

@@ -9,6 +9,7 @@
 #include "alloc.h"
 #include "renew.h"
 #include "save.h"
+#include "window.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -157,6 +158,8 @@ static int make_image(const char *path) {
  * knows no such advice, and nothing depends on it. */
 static void populate(int usual) {
     size_t bytes;
+    if (window_is_huge)
+        return;
     char *start = image_heap_hot(usual, &bytes);
     madvise(start, bytes, MADV_POPULATE_WRITE);
 }

@@ -94,20 +94,22 @@ static int set(int number, PyObject *handler) {
     return before ? 0 : -1;
 }
 
-/* The image was made with every signal at its default, so that only those that are ignored must be told. */
+/* The image was made with every signal at its default; what the caller ignores of those that ocirt handles must stay
+ * so. */
 int renew_signals(void) {
+    static const int handled[] = {SIGINT, SIGALRM};
     PyOS_setsig(SIGPIPE, SIG_IGN);
     PyOS_setsig(SIGXFSZ, SIG_IGN);
     PyObject *ignore = PyLong_FromVoidPtr((void *)SIG_IGN);
     int failed = !ignore;
-    for (int number = 1; number < NSIG && !failed; number++) {
+    for (size_t i = 0; i < sizeof handled / sizeof *handled && !failed; i++) {
         struct sigaction action;
-        if (number == SIGPIPE || number == SIGXFSZ || sigaction(number, NULL, &action) != 0)
+        if (sigaction(handled[i], NULL, &action) != 0)
             continue;
         if (action.sa_handler == SIG_IGN)
-            failed = set(number, ignore);
-        else if (number == SIGINT)
-            failed = set(number, int_handler);
+            failed = set(handled[i], ignore);
+        else if (handled[i] == SIGINT)
+            failed = set(SIGINT, int_handler);
     }
     Py_XDECREF(ignore);
     return failed ? -1 : 0;

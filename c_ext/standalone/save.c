@@ -1,11 +1,12 @@
-/* The new file is this one with other contents of its writable segment, and without what follows that: sections, and
- * the archive of modules. Of the segment, what is libc's is as it was linked, so that libc starts as in any program
- * (thread- local storage, vDSO, stack protector, the processor's features), and everything else is as it is now.
+/* The new file is this one with other contents of its writable segments, and without what follows them: sections, and
+ * the archive of modules. What is libc's is as it was linked, so that libc starts as in any program (thread-local
+ * storage, vDSO, stack protector, the processor's features), and everything else is as it is now.
  *
- * The linker's script (tools/standalone/layout.py) puts libc's part first and the heap last:
+ * The linker's script (tools/standalone/layout.py) has put them apart:
  *
- *   p_vaddr: relocation read-only, GOT, libc | saved_start: data, bss, heap ... heap's end
- *   as linked                                | as it is now                               */
+ *   code, libc's data | saved_start: data, bss, hot part of the heap | the heap's other part | code that starts use
+ *   as linked         | as it is now                                 | as it is now          | as the optimizer made it
+ */
 #include "save.h"
 
 #include "alloc.h"
@@ -21,11 +22,11 @@
 #include <unistd.h>
 
 /* Weak: the plain binary is linked without a layout where the linker knows none. */
-extern char saved_start[] __attribute__((weak)), saved_end[] __attribute__((weak));
+extern char saved_start[] __attribute__((weak)), hot_end[] __attribute__((weak)), saved_end[] __attribute__((weak));
 
 int image_saved;
 
-int image_can_be_saved(void) { return saved_start != NULL && saved_end != NULL; }
+int image_can_be_saved(void) { return saved_start != NULL && hot_end != NULL && saved_end != NULL; }
 
 static int write_all(int fd, const char *bytes, size_t count) {
     while (count) {
@@ -38,9 +39,10 @@ static int write_all(int fd, const char *bytes, size_t count) {
     return 0;
 }
 
+static const char zeros[4096]; /* a page */
+
 /* Likewise, with holes for pages of zeros. The last byte isn't zero. */
 static int write_sparse(int fd, const char *bytes, size_t count) {
-    static const char zeros[4096];
     int result = 0;
     while (count && !result) {
         size_t part = count < sizeof zeros ? count : sizeof zeros;
@@ -54,35 +56,77 @@ static int write_sparse(int fd, const char *bytes, size_t count) {
     return result;
 }
 
-static Elf64_Phdr *writable_segment(char *file) {
+/* A segment of the new file: where its bytes are now, and how many of them are not just zeros at the end. */
+struct part {
+    Elf64_Phdr *segment;
+    const char *from;
+    size_t count;
+};
+
+static Elf64_Phdr *segment_of(char *file, const void *address) {
     Elf64_Ehdr *header = (Elf64_Ehdr *)file;
     Elf64_Phdr *segments = (Elf64_Phdr *)(file + header->e_phoff);
     for (int i = 0; i < header->e_phnum; i++)
-        if (segments[i].p_type == PT_LOAD && segments[i].p_flags & PF_W &&
-            (uintptr_t)saved_start - segments[i].p_vaddr < segments[i].p_memsz)
+        if (segments[i].p_type == PT_LOAD && (uintptr_t)address - segments[i].p_vaddr < segments[i].p_memsz)
             return &segments[i];
     return NULL;
 }
 
-/* The file up to the writable segment with its new size, what libc has of that segment, and the memory. Memory from the
- * last byte on that is not zero need not be in the file. */
-static int write_image(int fd, char *file) {
-    Elf64_Phdr *segment = writable_segment(file);
-    if (!segment)
-        return -ENOEXEC;
+/* Memory as it is now, from the beginning of a segment. */
+static struct part memory(Elf64_Phdr *segment, const char *end) {
+    const char *start = (const char *)segment->p_vaddr; // NOLINT
+    while (end > start && !end[-1])
+        end--;
+    return (struct part){segment, start, (size_t)(end - start)};
+}
+
+/* The segment that the optimizer has put behind all others (tools/standalone/hottext.py); NULL where there is none. */
+static Elf64_Phdr *optimized_code(char *file) {
     Elf64_Ehdr *header = (Elf64_Ehdr *)file;
+    Elf64_Phdr *segments = (Elf64_Phdr *)(file + header->e_phoff);
+    for (int i = 0; i < header->e_phnum; i++)
+        if (segments[i].p_type == PT_LOAD && segments[i].p_vaddr >= (uintptr_t)saved_end)
+            return &segments[i];
+    return NULL;
+}
+
+/* Puts a part behind the one before it. The table of segments may be in it. */
+static Elf64_Off place(Elf64_Ehdr *header, struct part *part, Elf64_Off end) {
+    Elf64_Off from = part->segment->p_offset, page = sizeof zeros;
+    Elf64_Off to = (end + page - 1) / page * page + part->segment->p_vaddr % page;
+    if (header->e_phoff - from < part->segment->p_filesz)
+        header->e_phoff += to - from;
+    part->segment->p_offset = to;
+    part->segment->p_filesz = part->count;
+    return to + part->count;
+}
+
+static int write_image(int fd, char *file) {
+    Elf64_Ehdr *header = (Elf64_Ehdr *)file;
+    Elf64_Phdr *first = segment_of(file, saved_start), *second = segment_of(file, image_heap);
+    if (!first || !second || first->p_vaddr != (uintptr_t)saved_start || second->p_vaddr != (uintptr_t)image_heap)
+        return -ENOEXEC;
     header->e_shoff = 0;
     header->e_shnum = header->e_shstrndx = 0;
     image_saved = 1;
     image_is_being_made = 0;
-    char *last, *end = image_heap_seal(&last);
-    while (last > saved_start && !last[-1])
-        last--;
-    size_t linked = (size_t)(saved_start - (char *)segment->p_vaddr);
-    segment->p_filesz = linked + (size_t)(last - saved_start);
-    segment->p_memsz = linked + (size_t)(end - saved_start);
-    int result = write_all(fd, file, segment->p_offset + linked);
-    return result ? result : write_sparse(fd, saved_start, (size_t)(last - saved_start));
+    image_heap_seal();
+    size_t as_linked = first->p_offset;
+    struct part parts[3] = {memory(first, hot_end), memory(second, image_heap + image_heap_size)};
+    int count = 2;
+    second->p_memsz = image_heap_size;
+    Elf64_Phdr *code = optimized_code(file);
+    if (code)
+        parts[count++] = (struct part){code, file + code->p_offset, code->p_filesz};
+    Elf64_Off end = as_linked;
+    for (int i = 0; i < count; i++)
+        end = place(header, &parts[i], end);
+    int result = write_all(fd, file, as_linked);
+    for (int i = 0; i < count && !result; i++)
+        result = lseek(fd, (off_t)parts[i].segment->p_offset, SEEK_SET) < 0
+                     ? -errno
+                     : write_sparse(fd, parts[i].from, parts[i].count);
+    return result;
 }
 
 int save_image(const char *path) {

@@ -1,22 +1,27 @@
-"""The linker's script for an image that can be saved: the linker's own, with three places changed.
+"""The linker's script for an image that can be saved: the linker's own, with two places changed.
 
-Guarantees: in the writable segment comes first what is libc's (and the compiler's run-time library's), of .data and of
-.bss; then, from `saved_start` on, everybody else's; last, up to `saved_end`, the allocator's heap. A linker whose
-script has other words is an error, not a wrong layout.
+Guarantees, of the writable memory:
+- What is libc's (and the compiler's run-time library's), of .data and of .bss, is in a segment before all else.
+- `saved_start` begins another one, at a boundary of 2 MiB: everybody else's data, last the hot part of the allocator's
+  heap, up to `hot_end`. One huge page takes its beginning (c_ext/standalone/window.c).
+- The heap's other part is a third one, up to `saved_end`.
+A linker whose script has other words is an error, not a wrong layout.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 
+HUGE_PAGE_BYTES = 2 << 20
 # Whatever these keep about the process (thread-local storage, the vDSO, the processor's features, unwind tables) must
 # be as in a program that has not run yet.
 LIBC = ("*libc.a:*", "*libgcc.a:*", "*libgcc_eh.a:*", "*crt1.o", "*crti.o", "*crtn.o", "*crtbegin*.o", "*crtend*.o")
 
-_DATA = "*(.data .data.* .gnu.linkonce.d.*)"
-_BSS = "*(.bss .bss.* .gnu.linkonce.b.*)"
-_COMMON = "*(COMMON)"
+_DATA = re.compile(r"(  \.data\s*:\s*\{\s*)(\*\(\.data \.data\.\* \.gnu\.linkonce\.d\.\*\))")
+_BSS = re.compile(r"\*\(\.bss \.bss\.\* \.gnu\.linkonce\.b\.\*\)(\s*)\*\(COMMON\)([^}]*\})")
+_HEAP = "*image_heap.o"
 
 
 class LayoutError(Exception):
@@ -32,12 +37,15 @@ def linker_script(compiler: Sequence[str]) -> str:
         raise LayoutError("the linker shows no script")
     text = parts[1]
     libc = " ".join(f"{files}(.data .data.* .bss .bss.* COMMON)" for files in LIBC)
+    others = f"*(EXCLUDE_FILE({_HEAP}) .bss EXCLUDE_FILE({_HEAP}) .bss.* .gnu.linkonce.b.*)"
+    boundary = f"  . = ALIGN({HUGE_PAGE_BYTES:#x});\n"
+    libc_data = f"  .libc_data : {{ {libc} *(__libc_freeres_ptrs) }}\n{boundary}"
+    heap = f"\n{boundary}  .image_heap : {{ {_HEAP}(.bss.heap) saved_end = .; }}"
     for old, new in (
-        (_DATA, f"{libc} *(__libc_freeres_ptrs) . = ALIGN(4096); saved_start = .; {_DATA}"),
-        (_BSS, "*(EXCLUDE_FILE(*image_heap.o) .bss EXCLUDE_FILE(*image_heap.o) .bss.* .gnu.linkonce.b.*)"),
-        (_COMMON, "*(COMMON) *image_heap.o(.bss) *image_heap.o(.bss.*) saved_end = .;"),
+        (_DATA, rf"{libc_data}\1saved_start = .; \2"),
+        (_BSS, rf"{others}\1*(COMMON) {_HEAP}(.bss) {_HEAP}(.bss.hot) hot_end = .;\2{heap}"),
     ):
-        if text.count(old) != 1:
-            raise LayoutError(f"the linker's script has {text.count(old)} times {old!r}")
-        text = text.replace(old, new)
+        text, count = old.subn(new, text)
+        if count != 1:
+            raise LayoutError(f"the linker's script has {count} times {old.pattern!r}")
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import runpy
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ C_EXT = ROOT / "c_ext"
 STANDALONE = C_EXT / "standalone"
 
 OURS = ("main.c", "renew.c", "save.c", "inittab.c", "fixed.c")
+# Runs before libc: nothing of the compiler's that wants it.
+FIRST = "window.c"
 PROFILE = ("profile.c",)
 PROFILE_HEAP_BYTES = 1 << 30
 ALLOCATORS = ("alloc.c", "image_heap.c")
@@ -84,6 +87,7 @@ def units(build: Path, python: Path, *, for_profile: bool = False) -> list[Unit]
     native = (f"-I{C_EXT}", "-D_GNU_SOURCE", f'-DOCIRT_INIT_PATH="{build / "ocirt-init"}"')
     return [
         *(Unit(STANDALONE / name, ("-D_GNU_SOURCE",), ours=True) for name in OURS + (PROFILE if for_profile else ())),
+        Unit(STANDALONE / FIRST, ("-D_GNU_SOURCE", "-ffreestanding", "-fno-stack-protector"), ours=True),
         Unit(STANDALONE / "frozen.c", (f'-DFROZEN="{build / "frozen"}"',), ours=True),
         *(Unit(STANDALONE / name, allocator, ours=True) for name in ALLOCATORS),
         *(Unit(modules / name, core) for name in sources.PYTHON_MODULES),
@@ -123,6 +127,8 @@ def link(build: Path, objects: list[Path], output: Path, *, can_be_saved: bool, 
     if can_be_saved:
         (build / "layout.ld").write_text(layout.linker_script(compiler()))
         script = [f"-Wl,-T,{build / 'layout.ld'}"]
+        if platform.machine() == "x86_64":
+            script.append("-Wl,-e,window_start")
     wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *(["_exit"] if for_profile else []))]
     plain = ["-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--gc-sections", "-Wl,-z,noseparate-code"]
     names = [str(path) for path in objects]

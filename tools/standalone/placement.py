@@ -39,7 +39,7 @@ class Blocks:
         data = image.read_bytes()
         (table,) = struct.unpack_from("<Q", data, 32)
         segments = [_SEGMENT.unpack_from(data, table + 56 * i) for i in range(struct.unpack_from("<H", data, 56)[0])]
-        segment = next(s for s in segments if s[0] == 1 and s[1] & 2)
+        segment = next(s for s in segments if s[0] == 1 and s[3] <= heap_address < s[3] + s[6])
         start = segment[2] + heap_address - segment[3]
         end = segment[2] + segment[5]
         found: dict[int, tuple[int, int]] = {}
