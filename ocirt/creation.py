@@ -13,7 +13,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ocirt import SPEC_VERSION
@@ -35,7 +35,7 @@ from ocirt.host import Host, probe_host
 from ocirt.needs import open_needs, probe_joined_user
 from ocirt.ops import RunHook
 from ocirt.pidfile import write_pid_file
-from ocirt.record import Record, Status, check_id, created_now, probe_process
+from ocirt.record import Record, Status, cgroup_properties, check_id, created_now, probe_process
 from ocirt.seccomp_profile import container_filter
 from ocirt.spec import Hooks, Linux, Spec, load_config
 from ocirt.state import CONFIG, NOTIFY_DIRECTORY, RESULT_FIFO, START_FIFO, Container
@@ -96,7 +96,7 @@ def prepare(context: Context, container_id: str, options: Options) -> Prepared:
     optional = may_do_without_cgroup(linux, resources.settings, rootless=host.rootless)
     scope = ScopeRequest(resources.settings, spec.annotations, host.rootless)
     manager = cgroup_manager(context.cgroup_manager, host.cgroup, optional=optional, scope=scope)
-    resources = replace(resources, settings=manager.fit(resources.settings))
+    resources = CompiledResources(manager.fit(resources.settings), resources.notices)
     cgroup = manager.prepare(linux.cgroups_path, container_id, optional=optional)
     seccomp = container_filter(spec, context.seccomp_cache)
     request = CreateRequest(
@@ -150,7 +150,8 @@ def _first_record(prepared: Prepared) -> Record:
         private_pid=new_pid,
         has_process=spec.process is not None,
         hooks=tuple(name for name, attribute in _LATER_HOOKS.items() if getattr(hooks, attribute)),
-    ).with_cgroup(prepared.cgroup)
+        cgroup=cgroup_properties(prepared.cgroup),
+    )
 
 
 @dataclass(slots=True)
@@ -217,7 +218,7 @@ class Creation:
             self.console.close()
         if not self.hooks_begun:
             # In memory alone: the disk may be full, and that may be the error.
-            self.container.record = replace(self.container.record, hooks=())
+            self.container.record = self.container.record.changed(hooks=())
         destroy(self.container, self.context.log)
 
     def _make_cgroup(self) -> Cgroup | None:
@@ -235,7 +236,7 @@ class Creation:
         )
         if made.cgroup:
             self._stack.callback(made.cgroup.close)
-        self.container.save(self.container.record.with_cgroup(made.record))
+        self.container.update(cgroup=cgroup_properties(made.record))
         for warning in made.warnings:
             self.context.log.warning(warning)
         self._set_limits(made.cgroup)
@@ -253,9 +254,10 @@ class Creation:
 
     def _set_late_limits(self) -> None:
         late = settings_by_time(self.prepared.resources.settings)[1]
-        record = self.container.record.cgroup_record()
-        if self.cgroup and record and late:
-            apply_settings(self.cgroup, late)
+        if not self.cgroup or not late:
+            return
+        apply_settings(self.cgroup, late)
+        if record := self.container.record.cgroup_record():
             self.prepared.manager.update(record, late)
 
     def _was_oom_killed(self) -> bool:

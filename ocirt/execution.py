@@ -26,9 +26,8 @@ from ocirt.membership import open_cgroup_for_exec
 from ocirt.needs import open_needs, probe_user
 from ocirt.pidfile import write_pid_file
 from ocirt.record import Status
-from ocirt.savedspec import saved_spec
 from ocirt.seccomp_profile import container_filter
-from ocirt.spec import Process
+from ocirt.spec import Process, Spec
 from ocirt.state import Container
 from ocirt.terminal import connect_unix, send_console
 
@@ -67,9 +66,10 @@ def probe_namespaces(pid: int) -> int:
     return flags
 
 
-def compile_execution(container: Container, process: Process, pid: int, options: ExecOptions, log: Logger) -> Compiled:
+def compile_execution(
+    container: Container, process: Process, spec: Spec, pid: int, options: ExecOptions, log: Logger
+) -> Compiled:
     """The plan for a process in a running container."""
-    spec = saved_spec(container)
     try:
         namespaces = probe_namespaces(pid)
         user = probe_user(pid) if namespaces & k.CLONE_NEWUSER else None
@@ -91,8 +91,13 @@ def compile_execution(container: Container, process: Process, pid: int, options:
     return compiled
 
 
-def execute(container: Container, process: Process, options: ExecOptions, log: Logger) -> tuple[Session, int]:
-    """Execute the process; its session, and its terminal's master or -1. Raises OcirtError when it could not be."""
+def execute(
+    container: Container, process: Process, spec: Spec, options: ExecOptions, log: Logger
+) -> tuple[Session, int]:
+    """Execute the process; its session, and its terminal's master or -1. Raises OcirtError when it could not be.
+
+    `spec` is the container's, as savedspec.saved_spec gives it.
+    """
     check_executable(container)
     pidfd = container.pidfd()
     if pidfd is None:
@@ -103,8 +108,8 @@ def execute(container: Container, process: Process, options: ExecOptions, log: L
         cgroup = open_cgroup_for_exec(container, options.sub_cgroup)
         if cgroup:
             stack.callback(cgroup.close)
-            _check_running(cgroup, options)
-        compiled = compile_execution(container, process, container.record.pid, options, log)
+            _check_running(container, cgroup, options)
+        compiled = compile_execution(container, process, spec, container.record.pid, options, log)
         slots = open_needs(compiled.needs, container, cgroup, stack, pidfd)
         joins_later = any(isinstance(need, CgroupDirectory) for need in compiled.needs)
         console = connect_unix(options.console_socket, "console socket") if options.console_socket else None
@@ -119,12 +124,11 @@ def execute(container: Container, process: Process, options: ExecOptions, log: L
         try:
             session = Session.start(compiled.plan, slots, cgroup.fd if cgroup and not joins_later else -1)
         except HostError as error:
-            if error.errno in (errno.ENOENT, errno.ENODEV):  # clone3(2) into a cgroup that was removed meanwhile
-                gone = f"container not running: {container.id}: it is gone"
-                raise StateError(gone, code="state.not-running") from None
+            if _is_removed(error):  # clone3(2)
+                raise _gone(container) from None
             raise
         try:
-            session.serve({lib.SYNC_CONSOLE: take_console, lib.SYNC_SECCOMP_FD: _listener(container)})
+            session.serve({lib.SYNC_CONSOLE: take_console, lib.SYNC_SECCOMP_FD: _listener(container, spec)})
             _hand_over(session, options)
         except BaseException:
             session.end()
@@ -135,20 +139,36 @@ def execute(container: Container, process: Process, options: ExecOptions, log: L
         return session, master[0] if master else -1
 
 
-def _check_running(cgroup: Cgroup, options: ExecOptions) -> None:
-    if not options.ignore_paused and cgroup.events().get("frozen"):
+def _check_running(container: Container, cgroup: Cgroup, options: ExecOptions) -> None:
+    if options.ignore_paused:
+        return
+    try:
+        frozen = cgroup.events().get("frozen")
+    except HostError as error:
+        if _is_removed(error):
+            raise _gone(container) from None
+        raise
+    if frozen:
         raise StateError("cannot exec in a paused container (use --ignore-paused to override)", code="state.paused")
 
 
-def _listener(container: Container) -> Callable[[Session, int], None]:
+def _is_removed(error: HostError) -> bool:
+    """Whether a cgroup is gone that was there a moment ago."""
+    return error.errno in (errno.ENOENT, errno.ENODEV)
+
+
+def _gone(container: Container) -> StateError:
+    return StateError(f"container not running: {container.id}: it is gone", code="state.not-running")
+
+
+def _listener(container: Container, spec: Spec) -> Callable[[Session, int], None]:
     def send(session: Session, fd: int) -> None:
         from ocirt.seccomp_agent import give_listener
 
-        linux = saved_spec(container).linux
-        assert linux is not None
-        assert linux.seccomp is not None
+        assert spec.linux is not None
+        assert spec.linux.seccomp is not None
         state = container.record.oci_state(container.status(), container.record.pid)
-        give_listener(linux.seccomp, state, fd, pid=session.pid)
+        give_listener(spec.linux.seccomp, state, fd, pid=session.pid)
 
     return send
 

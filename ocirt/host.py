@@ -26,6 +26,7 @@ from ocirt.spec import Linux, Process, Spec
 KERNEL_FLOOR = (5, 14)
 _NS_GET_USERNS = 0xB701
 _NAMESPACE_TYPES = frozenset(k.NAMESPACES)
+_RELEASE = re.compile(r"([0-9]+)\.([0-9]+)")
 
 
 class UnsupportedHostError(OcirtError):
@@ -125,7 +126,7 @@ def probe_host(
 def probe_kernel() -> tuple[int, int]:
     """The kernel's version. Raises UnsupportedHostError below 5.14, which has mount_setattr(2) as it is used here."""
     release = os.uname().release
-    match = re.match(r"([0-9]+)\.([0-9]+)", release)
+    match = _RELEASE.match(release)
     version = (int(match[1]), int(match[2])) if match else (0, 0)
     if version < KERNEL_FLOOR:
         floor = ".".join(map(str, KERNEL_FLOOR))
@@ -142,8 +143,9 @@ def _read(path: str) -> str:
 
 def _probe_capabilities() -> tuple[int, int]:
     """The effective and the bounding set (proc(5), status)."""
-    masks = dict(re.findall(r"^Cap(Eff|Bnd):\s*([0-9a-f]+)$", _read("/proc/self/status"), re.MULTILINE))
-    return int(masks["Eff"], 16), int(masks["Bnd"], 16)
+    status = _read("/proc/self/status")
+    effective, bounding = (status.partition(f"\n{name}:")[2].partition("\n")[0] for name in ("CapEff", "CapBnd"))
+    return int(effective, 16), int(bounding, 16)
 
 
 def _owner(namespace_fd: int) -> tuple[int, int] | None:

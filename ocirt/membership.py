@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from ocirt.cgroup.paths import probe_cgroup_host
 from ocirt.errors import HostError, StateError, UsageError
 from ocirt.pseudofile import read_text
 
@@ -36,8 +37,6 @@ def is_frozen(path: str) -> bool:
 
     The path as it is recorded is enough: every status of a container asks this, and imports no manager for it.
     """
-    from ocirt.cgroup.paths import probe_cgroup_host
-
     host = probe_cgroup_host()
     if host is None:
         return False
@@ -94,6 +93,5 @@ def processes(container: Container) -> list[int]:
 
 def _manager(record: CgroupRecord) -> CgroupManager:
     from ocirt.cgroup.manager import cgroup_manager
-    from ocirt.cgroup.paths import probe_cgroup_host
 
     return cgroup_manager(record.manager, probe_cgroup_host())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ocirt.errors import HostError
+from ocirt.record import Status
 
 if TYPE_CHECKING:
     from ocirt.state import Container
@@ -52,8 +53,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def container_object(container: Container) -> dict[str, object]:
     """What `state` and `list` tell about a container: runtime.md#state and runc's additions. No pid when stopped: 0."""
-    from ocirt.record import Status
-
     status = container.status()
     record = container.record
     value: dict[str, object] = {

@@ -8,28 +8,105 @@ read before it is filled, a string with a NUL, a record too long.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from itertools import accumulate, chain, compress, count
+from operator import add, attrgetter
 from typing import Any
 
 from ocirt import constants as k
 from ocirt._native import ffi, lib
 from ocirt.errors import SpecError, one_line
-from ocirt.ops import Attributes, Execute, Op
+from ocirt.ops import (
+    AttachRoot,
+    Attributes,
+    Bind,
+    CloseDescriptors,
+    Execute,
+    JoinCgroup,
+    MountFs,
+    Op,
+    OpenTree,
+    SetMountAttributes,
+    WaitStart,
+)
 
 _UINT_FORMATS = {"uint16_t": "H", "uint32_t": "I", "uint64_t": "Q", "int32_t": "i"}
-_ATTRIBUTES_FORMAT = "QQQQII"
 # Characters of a line of `ocirt plan` that several operations share.
 _SHARED_LINE_LENGTH = 80
-_FILLS = {"OpenTree": "slot", "MountFs": "slot", "Bind": "slot"}
-_READS = {
-    "AttachRoot": ("tree",),
-    "Bind": ("tree",),
-    "SetMountAttributes": ("slot",),
-    "JoinCgroup": ("slot",),
-    "WaitStart": ("start", "result"),
-    "CloseDescriptors": ("start", "result"),
+# The attributes that are slots: those that the operation reads, and those that it fills.
+_SLOTS: dict[type[Op], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    OpenTree: ((), ("slot",)),
+    MountFs: ((), ("slot",)),
+    Bind: (("tree",), ("slot",)),
+    AttachRoot: (("tree",), ()),
+    SetMountAttributes: (("slot",), ()),
+    JoinCgroup: (("slot",), ()),
+    WaitStart: (("start", "result"), ()),
+    CloseDescriptors: (("start", "result"), ()),
 }
+
+
+class _NulError(ValueError):
+    """A string holds a NUL."""
+
+
+class _Data:
+    """The data section: what the values of records refer to, each string, list and blob of bytes once.
+
+    `offset_or(value, value)` is what stands for a value in a record: its offset, 0 for None ("absent"), or a number
+    itself, which refers to nothing.
+    """
+
+    def __init__(self, values: Collection[object]) -> None:
+        lists = _those_of(tuple, values)
+        strings = _those_of(str, _with_items(values))
+        encoded = "\0".join((*strings, "")).encode("utf-8", "surrogateescape")
+        if encoded.count(b"\0") != len(strings):
+            raise _NulError
+        self.bytes = bytearray(8) + encoded
+        # Each begins behind those before it and a NUL for each of these.
+        starts = map(add, accumulate(map(len, encoded.split(b"\0")), initial=8), count())
+        self._offsets: dict[object, int] = dict(zip(strings, starts, strict=False))
+        self._offsets[None] = 0
+        self.offset_or: Callable[[object, Any], int] = self._offsets.get
+        for items in lists:
+            numbers = map(self.offset_or, items, items)
+            self._add(items, 4, struct.pack(f"={len(items) + 1}I", len(items), *numbers))
+        for blob in _those_of(bytes, values):
+            self._add(blob, 8, struct.pack("=II", len(blob), 0) + blob)
+
+    def _add(self, value: object, alignment: int, data: bytes) -> None:
+        self.bytes += bytes(-len(self.bytes) % alignment)
+        self._offsets[value] = len(self.bytes)
+        self.bytes += data
+
+
+def _with_items(values: Collection[object]) -> Iterable[object]:
+    """The values, and what the lists among them have."""
+    return chain(values, *_those_of(tuple, values))
+
+
+def _those_of(kind: type, values: Iterable[object]) -> dict[Any, None]:
+    """The values of a type, each once."""
+    return dict.fromkeys(filter(kind.__instancecheck__, values))
+
+
+def _nul_error(rows: Iterable[tuple[Op, tuple[Any, ...]]]) -> SpecError:
+    """With the origin of the first operation that has such a string."""
+    origins = (op.origin for op, row in rows if any("\0" in text for text in _those_of(str, _with_items(row))))
+    return SpecError(next(origins), "a string holds a NUL character")
+
+
+def _tuple_getter(names: Sequence[str]) -> Callable[[object], tuple[Any, ...]]:
+    """attrgetter() gives a tuple for several names alone."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    if not names:
+        return lambda _: ()
+    get = attrgetter(names[0])
+    return lambda op: (get(op),)
 
 
 def _snake(name: str) -> str:
@@ -37,72 +114,34 @@ def _snake(name: str) -> str:
 
 
 class _Layout:
-    """How one class of operations is packed: opcode, struct format and the attributes in the record's order."""
+    """How one class of operations is packed, found out once: encoding is then a few calls an operation.
+
+    `values` gives what the record of an operation has, in order. `pack` takes the two errnos, and the record's numbers.
+    """
 
     def __init__(self, cls: type[Op]) -> None:
         name = _snake(cls.__name__)
         ctype = ffi.typeof(f"struct op_{name}")
         attributes = {f.name for f in fields(cls)} - {"origin", "tolerated"}
-        self.opcode: int = getattr(lib, f"OP_{name.upper()}")
-        self.bytes: int = ffi.sizeof(ctype)
-        self.names: list[str] = []
+        names: list[str] = []
         form = "=HHHH"
         for field_name, field in ctype.fields[1:]:
             if field_name == "reserved":
                 form += "x" * ffi.sizeof(field.type)
                 continue
             attributes.remove(field_name)
-            self.names.append(field_name)
-            form += _ATTRIBUTES_FORMAT if field_name == "attributes" else _UINT_FORMATS[field.type.cname]
-        form += "x" * (self.bytes - struct.calcsize(form))
-        if attributes or struct.calcsize(form) != self.bytes:
+            members = field.type.fields if field.type.kind == "struct" else [("", field)]
+            names += [f"{field_name}.{member}".rstrip(".") for member, _ in members]
+            form += "".join(_UINT_FORMATS[member.type.cname] for _, member in members)
+        size = ffi.sizeof(ctype)
+        form += "x" * (size - struct.calcsize(form))
+        if attributes or struct.calcsize(form) != size:
             raise TypeError(f"{cls.__name__} and struct op_{name} differ: {attributes or form}")
-        self.pack = struct.Struct(form).pack
+        self.values = _tuple_getter(names)
+        self.pack = partial(struct.Struct(form).pack, getattr(lib, f"OP_{name.upper()}"), size)
 
 
 _LAYOUTS = {cls: _Layout(cls) for cls in Op.__subclasses__()}
-
-
-class _Data:
-    """The data section: strings are kept once each; offset 0 stands for "absent"."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = [bytes(8)]
-        self.length = 8
-        self.strings: dict[str, int] = {}
-
-    def _add(self, data: bytes, alignment: int) -> int:
-        padding = -self.length % alignment
-        offset = self.length + padding
-        self.parts.append(bytes(padding) + data)
-        self.length = offset + len(data)
-        return offset
-
-    def string(self, value: str, pointer: str) -> int:
-        offset = self.strings.get(value)
-        if offset is None:
-            data = value.encode("utf-8", "surrogateescape")
-            if b"\0" in data:
-                raise SpecError(pointer, "a string holds a NUL character")
-            offset = self.strings[value] = self._add(data + b"\0", 1)
-        return offset
-
-    def reference(self, value: Any, pointer: str) -> int:
-        """An attribute's number in the record: itself, or the offset of what it refers to."""
-        if isinstance(value, int):
-            return value
-        if value is None:
-            return 0
-        if isinstance(value, str):
-            return self.string(value, pointer)
-        if isinstance(value, bytes):
-            return self._add(struct.pack("=II", len(value), 0) + value, 8)
-        numbers = [v if isinstance(v, int) else self.string(v, pointer) for v in value]
-        return self._add(struct.pack(f"={len(numbers) + 1}I", len(numbers), *numbers), 4)
-
-    def finish(self) -> bytes:
-        self._add(b"\0", 1)
-        return b"".join(self.parts)
 
 
 def _rows(operations: Iterable[Op]) -> list[tuple[str, str]]:
@@ -169,33 +208,44 @@ class Plan:
     def encode(self) -> bytes:
         """The bytes of the plan. Raises SpecError for a string with NUL, ValueError for a plan that makes no sense."""
         self.check_slots()
-        data, records = _Data(), []
-        for op in self.all_ops():
-            layout = _LAYOUTS[type(op)]
-            values: list[int] = []
-            for name in layout.names:
-                value = getattr(op, name)
-                if isinstance(value, Attributes):
-                    values += (value.set, value.clear, value.recursive_set, value.recursive_clear)
-                    values += (value.propagation, value.recursive_propagation)
-                else:
-                    values.append(data.reference(value, op.origin))
-            tolerated = (*op.tolerated, 0, 0)
-            records.append(layout.pack(layout.opcode, layout.bytes, tolerated[0], tolerated[1], *values))
-        op_bytes, data_bytes = b"".join(records), data.finish()
-        header = ffi.new("struct plan_header *")
-        header.magic, header.version = lib.PLAN_MAGIC, lib.PLAN_VERSION
-        header.bytes = ffi.sizeof("struct plan_header") + len(op_bytes) + len(data_bytes)
-        header.op_count, header.host_op_count = len(records), len(self.host_ops)
-        header.entry_op_count = len(self.entry_ops)
-        header.op_bytes, header.data_bytes = len(op_bytes), len(data_bytes)
-        for name in ("flags", "clone_flags", "pidfd_flags", "pidfd_slot", "slot_count", "filled_slots"):
-            setattr(header, name, getattr(self, name))
-        header.user_root_uid, header.user_root_gid = self.user_root_uid, self.user_root_gid
-        header.preserve_fds, header.join_count = self.preserve_fds, len(self.joins)
-        for i, (kind, slot) in enumerate(self.joins):
-            header.joins[i].type, header.joins[i].slot = kind, slot
-        return bytes(ffi.buffer(header)) + op_bytes + data_bytes
+        operations = self.all_ops()
+        layouts = [_LAYOUTS[type(op)] for op in operations]
+        rows = [layout.values(op) for layout, op in zip(layouts, operations, strict=True)]
+        try:
+            data = _Data(dict.fromkeys(chain.from_iterable(rows)))
+        except _NulError:
+            raise _nul_error(zip(operations, rows, strict=True)) from None
+        records = [
+            layout.pack(*(*op.tolerated, 0, 0)[:2], *map(data.offset_or, row, row))
+            for layout, op, row in zip(layouts, operations, rows, strict=True)
+        ]
+        data.bytes.append(0)
+        op_bytes = b"".join(records)
+        header = ffi.new(
+            "struct plan_header *",
+            {
+                "magic": lib.PLAN_MAGIC,
+                "version": lib.PLAN_VERSION,
+                "bytes": ffi.sizeof("struct plan_header") + len(op_bytes) + len(data.bytes),
+                "op_count": len(records),
+                "host_op_count": len(self.host_ops),
+                "op_bytes": len(op_bytes),
+                "data_bytes": len(data.bytes),
+                "flags": self.flags,
+                "clone_flags": self.clone_flags,
+                "pidfd_flags": self.pidfd_flags,
+                "pidfd_slot": self.pidfd_slot,
+                "join_count": len(self.joins),
+                "slot_count": self.slot_count,
+                "filled_slots": self.filled_slots,
+                "user_root_uid": self.user_root_uid,
+                "user_root_gid": self.user_root_gid,
+                "preserve_fds": self.preserve_fds,
+                "entry_op_count": len(self.entry_ops),
+                "joins": list(self.joins),
+            },
+        )
+        return b"".join((ffi.buffer(header), op_bytes, data.bytes))
 
     def check_slots(self) -> None:
         """Raises ValueError where a slot is read before it is filled, or is beyond the plan's slots."""
@@ -203,15 +253,20 @@ class Plan:
         entered = [slot for _, slot in self.joins] + ([self.pidfd_slot] if self.pidfd_flags else [])
         if self.slot_count > lib.PLAN_MAX_SLOTS or not filled.issuperset(entered):
             raise ValueError(f"slots {entered} of {self.slot_count} are not filled at the spawn")
-        for op in self.all_ops():
-            kind = type(op).__name__
-            for name in _READS.get(kind, ()):
+        operations = self.all_ops()
+        for op in compress(operations, map(_SLOTS.__contains__, map(type, operations))):
+            kind = type(op)
+            reads, fills = _SLOTS[kind]
+            for name in reads:
                 slot = getattr(op, name)
                 if slot != lib.NO_SLOT and slot not in filled:
-                    raise ValueError(f"{kind} at {op.origin!r} reads slot {slot}, which nothing has filled")
-            if kind in _FILLS and (slot := getattr(op, _FILLS[kind])) != lib.NO_SLOT:
+                    raise ValueError(f"{kind.__name__} at {op.origin!r} reads slot {slot}, which nothing has filled")
+            for name in fills:
+                slot = getattr(op, name)
+                if slot == lib.NO_SLOT:
+                    continue
                 if slot >= self.slot_count:
-                    raise ValueError(f"{kind} at {op.origin!r} fills slot {slot} of {self.slot_count}")
+                    raise ValueError(f"{kind.__name__} at {op.origin!r} fills slot {slot} of {self.slot_count}")
                 filled.add(slot)
 
     def render(self) -> str:

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from enum import Enum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ocirt.errors import HostError, StateError
@@ -85,20 +87,23 @@ class Record:
         if self.cgroup is None:
             return None
         try:
-            return CgroupRecord(**{name: _tuple_or_item(item) for name, item in self.cgroup.items()})
+            lists = {name: tuple(item) for name, item in self.cgroup.items() if isinstance(item, list)}
+            return CgroupRecord(**(self.cgroup | lists))  # type: ignore[arg-type]
         except TypeError as error:
             raise StateError(
                 f"state of container {self.id} is unreadable: cgroup: {error}", code="state.unreadable"
             ) from None
 
-    def with_cgroup(self, cgroup: CgroupRecord) -> Record:
-        """This record with what a cgroup manager's prepare() or create() returned."""
-        own = {member.name: getattr(cgroup, member.name) for member in fields(cgroup)}
-        return replace(self, cgroup=own if cgroup.path is not None else None)
+    def changed(self, **changes: Any) -> Record:
+        """This record with some properties changed."""
+        return Record(**(self._properties() | changes))
 
     def encode(self) -> bytes:
         """For state.json."""
-        return json.dumps({member.name: getattr(self, member.name) for member in fields(self)}).encode()
+        return json.dumps(self._properties()).encode()
+
+    def _properties(self) -> dict[str, Any]:
+        return dict(zip(_NAMES, _values(self), strict=True))
 
     @classmethod
     def decode(cls, text: bytes) -> Record:
@@ -109,38 +114,38 @@ class Record:
         if not isinstance(value.get("version"), int) or value["version"] > VERSION:
             raise ValueError(f"its version is {value.get('version')}, this ocirt reads up to {VERSION}")
         known: dict[str, Any] = {}
-        for member in fields(cls):
-            if member.name in value:
-                item = _tuple_or_item(value[member.name])
-                if not _has_type(item, str(member.type)):
-                    raise ValueError(f"{member.name} is not a {member.type}")
-                known[member.name] = item
+        for name, kind, has_type in _MEMBERS:
+            if name in value:
+                item = value[name]
+                if type(item) is list:
+                    item = tuple(item)
+                if not has_type(item):
+                    raise ValueError(f"{name} is not a {kind}")
+                known[name] = item
         if missing := {"id", "oci_version", "bundle", "rootfs"} - known.keys():
             raise ValueError(f"{min(missing)} is missing")
         return cls(**known)
 
 
-def _tuple_or_item(item: Any) -> Any:
-    return tuple(item) if isinstance(item, list) else item
+def cgroup_properties(cgroup: CgroupRecord) -> dict[str, object] | None:
+    """What a cgroup manager's prepare() or create() returned, for Record.cgroup."""
+    if cgroup.path is None:
+        return None
+    return {name: getattr(cgroup, name) for name in cgroup.__slots__}
 
 
-def _has_type(item: object, kind: str) -> bool:
-    """Whether an item read from JSON is what the annotation of a Record's member says."""
-    match kind:
-        case "str":
-            return isinstance(item, str)
-        case "bool":
-            return isinstance(item, bool)
-        case "int":
-            return type(item) is int and item >= 0
-        case "tuple[str, ...]":
-            return isinstance(item, tuple) and all(isinstance(part, str) for part in item)
-        case "dict[str, str]":
-            return isinstance(item, dict) and all(isinstance(part, str) for part in item.values())
-        case "dict[str, object] | None":
-            return item is None or isinstance(item, dict)
-        case _:
-            raise TypeError(kind)
+# By the annotation of a Record's member: whether an item read from JSON is such a thing.
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "str": lambda item: type(item) is str,
+    "bool": lambda item: type(item) is bool,
+    "int": lambda item: type(item) is int and item >= 0,
+    "tuple[str, ...]": lambda item: type(item) is tuple and all(type(part) is str for part in item),
+    "dict[str, str]": lambda item: type(item) is dict and all(type(part) is str for part in item.values()),
+    "dict[str, object] | None": lambda item: item is None or type(item) is dict,
+}
+_MEMBERS = tuple((member.name, str(member.type), _TYPES[str(member.type)]) for member in fields(Record))
+_NAMES = tuple(name for name, _, _ in _MEMBERS)
+_values = attrgetter(*_NAMES)
 
 
 def created_now() -> str:

@@ -17,7 +17,7 @@ _REALTIME_FORM = re.compile(r"(RTMIN|RTMAX)(?:([+-])([0-9]{1,2}))?", re.ASCII)
 def parse_signal(text: str) -> int:
     """The signal's number, 0 (which asks whether the process is there) to 64. Raises UsageError."""
     number = -1
-    if re.fullmatch("[0-9]{1,9}", text, re.ASCII):
+    if text.isascii() and text.isdecimal() and len(text) <= 9:
         number = int(text)
     else:
         name = text.upper().removeprefix("SIG")

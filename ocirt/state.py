@@ -25,7 +25,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocirt.errors import HostError, StateError
@@ -94,10 +93,11 @@ class Container:
             fd = os.open(
                 beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.dir_fd
             )
-            with os.fdopen(fd, "wb", buffering=0) as file:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[file.write(rest) :]
+            try:
+                while data:
+                    data = data[os.write(fd, data) :]
+            finally:
+                os.close(fd)
             os.rename(beside, name, src_dir_fd=self.dir_fd, dst_dir_fd=self.dir_fd)
         except OSError as error:
             raise HostError("write", self.path(name), error.errno or 0) from None
@@ -111,7 +111,7 @@ class Container:
 
     def update(self, **changes: object) -> None:
         """save() with some properties changed."""
-        self.save(replace(self.record, **changes))  # type: ignore[arg-type]
+        self.save(self.record.changed(**changes))
 
     def remove(self) -> None:
         """Remove the directory: the container no longer exists. Everything that it stands for must be gone by now."""
@@ -236,6 +236,9 @@ class Container:
         except ProcessLookupError:
             return None
         except OSError as error:
+            # Older kernels (6.1 among them) say so of a number that is still a session's or a group's.
+            if error.errno == errno.EINVAL:
+                return None
             raise HostError("pidfd_open", str(self.record.pid), error.errno or 0) from None
         if self.process() is None:
             os.close(fd)
@@ -277,8 +280,9 @@ def read_record(dir_fd: int, container_id: str) -> Record:
     except OSError as error:
         raise HostError("open", f"{container_id}/{STATE}", error.errno or 0) from None
     try:
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            record = Record.decode(file.read(_STATE_MAX_BYTES) or b"")
+        # Renamed into its place when it was whole: it never grows.
+        text = os.read(fd, min(os.fstat(fd).st_size, _STATE_MAX_BYTES))
+        record = Record.decode(text)
         if record.id != container_id:
             raise ValueError(f"it is about {record.id}")
     except OSError as error:
@@ -287,6 +291,8 @@ def read_record(dir_fd: int, container_id: str) -> Record:
         raise StateError(
             f"state of container {container_id} is unreadable: {STATE}: {error}", code="state.unreadable"
         ) from None
+    finally:
+        os.close(fd)
     return record
 
 

@@ -17,6 +17,8 @@ from ocirt.errors import HostError
 
 PROGRAM_NAME = "ocirt_devices"
 _LOG_BYTES = 65536
+# The verifier's log is written at an error alone: its pages are not even touched otherwise.
+_new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 _NEEDS = "the device filter needs CAP_SYS_ADMIN, or CAP_BPF and CAP_NET_ADMIN, in the initial user namespace"
 
 
@@ -55,7 +57,7 @@ def _attach(cgroup_fd: int, device_filter: DeviceFilter, replace_fd: int) -> Non
 
 
 def _load(program: bytes) -> int:
-    log = ffi.new("char[]", _LOG_BYTES)
+    log = _new_uncleared("char[]", _LOG_BYTES)
     instructions = ffi.from_buffer(program)
     fd: int = lib.ocirt_bpf_load_device_filter(instructions, len(program) // 8, PROGRAM_NAME.encode(), log, _LOG_BYTES)
     if fd < 0:

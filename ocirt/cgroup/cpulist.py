@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+_SEPARATOR = re.compile(r"[,\s]+", re.ASCII)
 _REGION = re.compile(
     r"""(?: [aA][lL][lL] | (?P<start>\d+|N) - (?P<end>\d+|N) ) (?: : (?P<used>\d+) / (?P<group>\d+) )?
       | \d+ | N""",
@@ -16,7 +17,7 @@ _REGION = re.compile(
 
 def cpu_list_problem(text: str) -> str | None:
     """What the kernel would have against a list such as "0-3,7", whatever the machine; None: nothing."""
-    for part in re.split(r"[,\s]+", text.strip(), flags=re.ASCII):
+    for part in _SEPARATOR.split(text.strip()):
         region = _REGION.fullmatch(part)
         if part and region is None:
             return f'"{part:.40}" is neither a number nor a range of numbers'

@@ -103,9 +103,8 @@ def compile_device_filter(rules: Sequence[DeviceRule], pointer: str = POINTER) -
     checked = [_check(rule, f"{pointer}/{index}") for index, rule in enumerate(rules)]
     blankets = [index for index, rule in enumerate(checked) if rule.is_about_all_numbers()]
     at = blankets[-1] + 1 if blankets else 0
-    ordered = (*checked[:at], *DEFAULT_RULES, *checked[at:])
-    first = max((index for index, rule in enumerate(ordered) if rule.is_about_everything()), default=0)
-    return DeviceFilter(ordered[first:], asked=bool(rules))
+    first = max((index for index in blankets if checked[index].is_about_everything()), default=0)
+    return DeviceFilter((*checked[first:at], *DEFAULT_RULES, *checked[at:]), asked=bool(rules))
 
 
 def _check(rule: DeviceRule, pointer: str) -> Rule:
@@ -138,6 +137,7 @@ _LOAD_WORD, _MOVE, _MOVE_REGISTER = 0x61, 0xB4, 0xBC
 _AND, _XOR, _OR_REGISTER, _SHIFT_RIGHT = 0x54, 0xA4, 0x4C, 0x74
 _JUMP, _JUMP_IF_NOT_EQUAL, _JUMP_IF_BITS, _EXIT = 0x05, 0x56, 0x46, 0x95
 _VERDICT, _CONTEXT, _TYPE, _UNDECIDED, _MAJOR, _MINOR = range(6)
+_INSTRUCTION_BYTES = 8
 # Free once the request is read, and until the verdict.
 _DIFFERENCE, _SCRATCH = _CONTEXT, _VERDICT
 
@@ -148,29 +148,34 @@ def _instruction(code: int, register: int = 0, immediate: int = 0, *, offset: in
     return struct.pack("=BBhi", code, registers, offset, signed)
 
 
-def _assemble(rules: Sequence[Rule]) -> Iterator[bytes]:
-    """Read the request, try the rules from the last to the first, and deny what is undecided in the end.
+# Read the request: struct bpf_cgroup_dev_ctx has the words access << 16 | type, major, minor. The register _UNDECIDED
+# begins with all accesses asked for, and loses those that a rule has allowed.
+_READ_REQUEST = b"".join(
+    (
+        _instruction(_LOAD_WORD, _TYPE, source=_CONTEXT, offset=0),
+        _instruction(_MOVE_REGISTER, _UNDECIDED, source=_TYPE),
+        _instruction(_AND, _TYPE, 0xFFFF),
+        _instruction(_SHIFT_RIGHT, _UNDECIDED, 16),
+        _instruction(_LOAD_WORD, _MAJOR, source=_CONTEXT, offset=4),
+        _instruction(_LOAD_WORD, _MINOR, source=_CONTEXT, offset=8),
+    )
+)
+_VERDICTS = {allow: _instruction(_MOVE, _VERDICT, int(allow)) + _instruction(_EXIT) for allow in (False, True)}
 
-    struct bpf_cgroup_dev_ctx has the words access << 16 | type, major, minor. The register _UNDECIDED begins with all
-    accesses asked for, and loses those that a rule has allowed.
-    """
-    yield _instruction(_LOAD_WORD, _TYPE, source=_CONTEXT, offset=0)
-    yield _instruction(_MOVE_REGISTER, _UNDECIDED, source=_TYPE)
-    yield _instruction(_AND, _TYPE, 0xFFFF)
-    yield _instruction(_SHIFT_RIGHT, _UNDECIDED, 16)
-    yield _instruction(_LOAD_WORD, _MAJOR, source=_CONTEXT, offset=4)
-    yield _instruction(_LOAD_WORD, _MINOR, source=_CONTEXT, offset=8)
+
+def _assemble(rules: Sequence[Rule]) -> Iterator[bytes]:
+    """Read the request, try the rules from the last to the first, and deny what is undecided in the end."""
+    yield _READ_REQUEST
     for rule in reversed(rules):
-        decision = _decide(rule)
-        yield from _skip_unless_named(rule, len(decision))
-        yield from decision
+        yield _DEFAULT_CODE.get(rule) or _assemble_rule(rule)
     # Nothing may stand behind the verdict of a rule about everything: the verifier refuses what cannot be reached.
     if not rules[0].is_about_everything():
-        yield from _verdict(allow=False)
+        yield _VERDICTS[False]
 
 
-def _verdict(*, allow: bool) -> tuple[bytes, ...]:
-    return (_instruction(_MOVE, _VERDICT, int(allow)), _instruction(_EXIT))
+def _assemble_rule(rule: Rule) -> bytes:
+    decision = _decide(rule)
+    return b"".join((*_skip_unless_named(rule, len(decision) // _INSTRUCTION_BYTES), decision))
 
 
 def _skip_unless_named(rule: Rule, count: int) -> Iterator[bytes]:
@@ -191,19 +196,18 @@ def _skip_unless_named(rule: Rule, count: int) -> Iterator[bytes]:
         yield _instruction(_JUMP_IF_NOT_EQUAL, _DIFFERENCE, 0, offset=count)
 
 
-def _decide(rule: Rule) -> tuple[bytes, ...]:
+def _decide(rule: Rule) -> bytes:
     """Allow, when nothing is left undecided after this rule; deny, when it is about something yet undecided."""
-    verdict = _verdict(allow=rule.allow)
+    verdict = _VERDICTS[rule.allow]
     if rule.access == _ALL_ACCESSES:
         return verdict
+    over_verdict = len(verdict) // _INSTRUCTION_BYTES
     if rule.allow:
-        return (
-            _instruction(_AND, _UNDECIDED, ~rule.access),
-            _instruction(_JUMP_IF_NOT_EQUAL, _UNDECIDED, 0, offset=len(verdict)),
-            *verdict,
-        )
-    return (
-        _instruction(_JUMP_IF_BITS, _UNDECIDED, rule.access, offset=1),
-        _instruction(_JUMP, offset=len(verdict)),
-        *verdict,
-    )
+        allowed = _instruction(_AND, _UNDECIDED, ~rule.access)
+        return allowed + _instruction(_JUMP_IF_NOT_EQUAL, _UNDECIDED, 0, offset=over_verdict) + verdict
+    denied = _instruction(_JUMP_IF_BITS, _UNDECIDED, rule.access, offset=1)
+    return denied + _instruction(_JUMP, offset=over_verdict) + verdict
+
+
+# Every filter has them.
+_DEFAULT_CODE = {rule: _assemble_rule(rule) for rule in DEFAULT_RULES}

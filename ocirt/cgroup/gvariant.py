@@ -47,6 +47,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
+_FLOAT = re.compile(r"[.eE]")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\n": ""}
 
@@ -148,12 +149,12 @@ def _check(variant: Variant, wanted: str) -> Variant:
 
 def _number(token: str, wanted: str) -> Variant:
     is_hex = "x" in token.lower()
-    if wanted == "d" or (not wanted and not is_hex and re.search(r"[.eE]", token)):
+    if wanted == "d" or (not wanted and not is_hex and _FLOAT.search(token)):
         return Variant("d", float(int(token, 16)) if is_hex else float(token))
     signature = wanted or "i"
     if signature not in _INTEGERS:
         raise ValueError(f"{token} where {wanted} is needed")
-    if not is_hex and re.search(r"[.eE]", token):
+    if not is_hex and _FLOAT.search(token):
         raise ValueError(f"{token} is no integer")
     digits = token.lstrip("+-")
     # As in C, a leading 0 means octal.

@@ -231,7 +231,7 @@ class CgroupfsManager:
         except BaseException:
             self._unmake(made)
             raise
-        record = replace(record, made=tuple(made), inode=os.fstat(cgroup.fd).st_ino)
+        record = CgroupRecord(self.name, record.path, record.claim, tuple(made), os.fstat(cgroup.fd).st_ino)
         try:
             assert record.path
             enable_controllers(self._host, record.path, cgroup, controllers)

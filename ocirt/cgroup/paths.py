@@ -19,6 +19,7 @@ POINTER = "/linux/cgroupsPath"
 
 # Pure v2, and the hybrid layout of systemd.
 _USUAL_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def parse_mounts(mountinfo: str) -> list[tuple[str, str]]:
 
 def _unescape(field: str) -> str:
     """mountinfo has space, tab, newline and backslash as three octal digits."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
 
 
 def path_below(cgroup: str, root: str) -> str | None:

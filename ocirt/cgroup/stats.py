@@ -41,6 +41,7 @@ _FILES = (
     "rdma.current",
     "rdma.max",
 )
+_DEVICE = re.compile("[0-9]+:[0-9]+")
 _HUGETLB = re.compile(r"hugetlb\.(?P<size>[^.]+)\.(?:rsvd\.)?(?:current|events)")
 
 # io.stat: key -> (runc's table, operation), both as cgroup v1 had them.
@@ -168,7 +169,7 @@ def _block_io(files: Files) -> Object:
         for word in line.split():
             key, _, value = word.partition("=")
             # A device without numbers may stand on the next one's line.
-            if re.fullmatch("[0-9]+:[0-9]+", word):
+            if _DEVICE.fullmatch(word):
                 major, _, minor = word.partition(":")
             elif major and key in _IO and value.isdecimal():
                 table, operation = _IO[key]

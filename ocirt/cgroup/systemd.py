@@ -55,6 +55,8 @@ from ocirt.cgroup.unit import (
 from ocirt.errors import HostError, StateError
 from ocirt.idmap import host_id, read_map
 
+# "252.39-1~deb12u2", "v245.4-1.fc32"
+_VERSION = re.compile(r"v?([0-9]+)")
 _SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
 _MANAGER = f"{_SYSTEMD}.Manager"
@@ -380,8 +382,7 @@ class _LazyVersion:
     def _number(self) -> int:
         if self._version is None:
             text = str(_get(self._bus, _MANAGER_PATH, _MANAGER, "Version"))
-            # "252.39-1~deb12u2", "v245.4-1.fc32"
-            match = re.match(r"v?([0-9]+)", text)
+            match = _VERSION.match(text)
             self._version = int(match[1]) if match else 0
         return self._version
 

@@ -29,6 +29,13 @@ INFINITY = 2**64 - 1
 _NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+", re.ASCII)
 _NAME_MAX_BYTES = 255
 
+# The names of properties in annotations, and the values of the files that properties are made from.
+_PROPERTY = re.compile(r"[A-Za-z]{3,}")
+_IN_SECONDS = re.compile(r"[a-z]Sec$")
+_CPU_MAX = re.compile(r"(max|[0-9]+)(?:\s+([0-9]+))?")
+_BYTES = re.compile(r"([0-9]+)([KMGTPE]?)", re.IGNORECASE | re.ASCII)
+_DEVICE = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
+
 # A cgroup of these names gets an underscore before it (cg_escape in systemd's cgroup-util.c).
 _CONTROLLER_NAMES = frozenset(("cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "devices", "pids"))
 
@@ -133,13 +140,13 @@ def compile_annotations(annotations: Mapping[str, str]) -> tuple[UnitProperty, .
 
 def _annotated(name: str, text: str) -> UnitProperty:
     pointer = pointer_to("/annotations", f"{ANNOTATION_PREFIX}{name}")
-    if not re.fullmatch(r"[A-Za-z]{3,}", name):
+    if not _PROPERTY.fullmatch(name):
         raise SpecError(pointer, "a property's name is three or more letters")
     if name in _OWN_PROPERTIES:
         raise SpecError(pointer, f"{name} is for the runtime alone to set")
     try:
         variant = parse_variant(text)
-        if re.search(r"[a-z]Sec$", name):
+        if _IN_SECONDS.search(name):
             # systemd's documentation has these in seconds, its bus in microseconds.
             name, variant = name.removesuffix("Sec") + "USec", _to_usec(variant)
     except ValueError as error:
@@ -182,7 +189,7 @@ def _fit_quota(value: str) -> str:
 
 def _quota(value: str) -> tuple[int, int] | None:
     """cpu.max as (microseconds of a CPU in a second, rounded up to whole percents, or INFINITY; period)."""
-    match = re.fullmatch(r"(max|[0-9]+)(?:\s+([0-9]+))?", value.strip())
+    match = _CPU_MAX.fullmatch(value.strip())
     if not match:
         return None
     period = int(match[2] or DEFAULT_PERIOD_USEC)
@@ -275,7 +282,7 @@ def _size(value: str) -> int | None:
     """What the kernel's memparse() reads; None for what it would refuse."""
     if value == "max":
         return INFINITY
-    match = re.fullmatch(r"([0-9]+)([KMGTPE]?)", value, re.IGNORECASE | re.ASCII)
+    match = _BYTES.fullmatch(value)
     if not match:
         return None
     shift = 10 * ("KMGTPE".index(match[2].upper()) + 1) if match[2] else 0
@@ -297,7 +304,7 @@ def _io_properties(setting: Setting) -> list[UnitProperty]:
     """io.weight, io.bfq.weight, io.max and io.latency, which are by device as "MAJOR:MINOR ..."."""
     words = setting.value.split()
     device = None
-    if words and re.fullmatch(r"[0-9]+:[0-9]+", words[0], re.ASCII):
+    if words and _DEVICE.fullmatch(words[0]):
         # systemd takes the numbers from the path; there needs to be no such file.
         device = f"/dev/block/{words[0]}"
         words = words[1:]

@@ -7,6 +7,7 @@ interrupt and for a reader of the output that went away, as a shell has it. Othe
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def open_stdio() -> None:
     """
     for fd in range(3):
         try:
-            os.fstat(fd)
+            fcntl.fcntl(fd, fcntl.F_GETFD)
         except OSError:
             # open(2) takes the lowest free number, which is this one; the container inherits it.
             try:

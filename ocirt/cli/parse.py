@@ -33,7 +33,7 @@ class Invocation:
 def parse(argv: Sequence[str], global_args: Args) -> Invocation:
     """Parse a command line without the program's name. Fills global_args, as far as it comes, even when it raises."""
     words = list(argv)
-    scan = _Scan(words, {}, _named(GLOBAL_FLAGS), global_args, global_args)
+    scan = _Scan(words, {}, _GLOBALS, global_args, global_args)
     before = scan.flags_to_first()
     name = before[0] if before else ""
     if name in ("help", "h") and not global_args.switch("version"):
@@ -46,7 +46,7 @@ def parse(argv: Sequence[str], global_args: Args) -> Invocation:
         raise UnknownCommandError(_unknown(name))
     command = COMMANDS[name]
     args = Args(command.flags, command.name)
-    scan = _Scan(before[1:], _named(command.flags), _command_globals(), args, global_args)
+    scan = _Scan(before[1:], _OF_COMMAND[name], _COMMAND_GLOBALS, args, global_args)
     try:
         if command.stops_at_positional:
             args.positional = tuple(scan.flags_to_first(then_dashes=True))
@@ -127,9 +127,10 @@ def _named(flags: Iterable[Flag]) -> dict[str, Flag]:
     return {name: flag for flag in flags for name in (flag.name, flag.short) if name}
 
 
-def _command_globals() -> dict[str, Flag]:
-    """The global flags that may follow a command: --version asks about ocirt, not about a command."""
-    return _named(flag for flag in GLOBAL_FLAGS if flag.name != "version")
+_GLOBALS = _named(GLOBAL_FLAGS)
+# Those that may follow a command: --version asks about ocirt, not about a command.
+_COMMAND_GLOBALS = _named(flag for flag in GLOBAL_FLAGS if flag.name != "version")
+_OF_COMMAND = {name: _named(command.flags) for name, command in COMMANDS.items()}
 
 
 def _help(names: list[str]) -> Invocation:

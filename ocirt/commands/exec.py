@@ -21,21 +21,22 @@ MAX_ID = 2**32 - 2  # 2**32 - 1 stands for "no id" (setresuid(2))
 def run(args: Args, context: Context) -> int:
     container = context.store.load(args.positional[0])
     check_executable(container)
+    spec = saved_spec(container)
     if args.text("process"):
         process, pointer = load_process(args.text("process")), ""
     else:
-        process, pointer = _process(args, saved_spec(container).process), "/process"
+        process, pointer = _process(args, spec.process), "/process"
         check_process(process, pointer)
     detached = args.switch("detach")
     check_console_flags(process.terminal, args.text("console-socket") or None, detached=detached)
     options = _options(args, pointer, context.seccomp_cache)
     check_preserved(options.preserve_fds)
     if detached:
-        session, _ = execute(container, process, options, context.log)
+        session, _ = execute(container, process, spec, options, context.log)
         session.close()
         return 0
     with caught_signals() as signals_fd:
-        session, master_fd = execute(container, process, options, context.log)
+        session, master_fd = execute(container, process, spec, options, context.log)
         container.close()
         with contextlib.closing(session), relaying(master_fd) as relay:
             return wait_foreground(signals_fd, session.pid, session.pidfd, relay)

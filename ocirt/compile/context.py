@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ocirt import constants as k
 from ocirt._native import lib
+from ocirt.compile.mount_options import parse_options
 from ocirt.compile.request import CreateRequest, ExecRequest, Need, UserMappings
 from ocirt.errors import SpecError
 from ocirt.host import Host
@@ -114,9 +115,12 @@ class Context:
 
 
 class CreateContext(Context):
+    """`mount_options`: those of each of the config's mounts, understood."""
+
     def __init__(self, spec: Spec, host: Host, request: CreateRequest) -> None:
         super().__init__(spec, host, Slots())
         self.request = request
+        self.mount_options = [parse_options(mount.options) for mount in spec.mounts]
 
     def user_mappings(self) -> UserMappings | None:
         """The uid and gid mappings of the container's user namespace; None without one, or where they aren't known."""

@@ -37,41 +37,51 @@ LINKS = (
 )
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _PTMX = "/dev/ptmx"
+_LINKS = (
+    MakeSymlink("", _PTMX, "pts/ptmx", lib.SYMLINK_REPLACE),
+    *(MakeSymlink("", path, to, lib.SYMLINK_IF_TARGET, tolerated=(errno.EEXIST,)) for path, to in LINKS),
+)
 
 
 def compile_devices(ctx: CreateContext) -> Iterator[Op]:
     """For a /dev of the container's own; after the mounts."""
     configured = {target_path(device.path) for device in ctx.linux.devices}
-    for device in DEFAULT_DEVICES:
-        if device.path not in configured:
-            yield from _device(ctx, "", device)
+    for device, node in _DEFAULTS:
+        if node.path not in configured:
+            yield from _device(ctx, device, node)
     for index, device in enumerate(ctx.linux.devices):
+        node = _node(f"/linux/devices/{index}", device)
         # The container's own terminals come from its own devpts, whatever the config says of the host's.
-        if target_path(device.path) != _PTMX:
-            yield from _device(ctx, f"/linux/devices/{index}", device)
-    yield MakeSymlink("", _PTMX, "pts/ptmx", lib.SYMLINK_REPLACE)
-    for path, target in LINKS:
-        yield MakeSymlink("", path, target, lib.SYMLINK_IF_TARGET, tolerated=(errno.EEXIST,))
+        if node.path != _PTMX:
+            yield from _device(ctx, device, node)
+    yield from _LINKS
 
 
-def _device(ctx: CreateContext, pointer: str, device: Device) -> Iterator[Op]:
-    path = target_path(device.path)
-    if device.type != "p" and not _may_make(ctx):
-        _check_bound(ctx, pointer, device)
-        opened, slot = ctx.open_source(pointer, path, recursive=False)
-        yield from opened
-        yield Bind(pointer, path, slot, lib.MOUNT_CREATE_FILE | lib.MOUNT_TARGET_NOFOLLOW)
+def _device(ctx: CreateContext, device: Device, node: MakeDevice) -> Iterator[Op]:
+    """The node, or where none can be made, the host's."""
+    if device.type == "p" or _may_make(ctx):
+        yield node
         return
+    _check_bound(ctx, node.origin, device)
+    opened, slot = ctx.open_source(node.origin, node.path, recursive=False)
+    yield from opened
+    yield Bind(node.origin, node.path, slot, lib.MOUNT_CREATE_FILE | lib.MOUNT_TARGET_NOFOLLOW)
+
+
+def _node(pointer: str, device: Device) -> MakeDevice:
     mode = DEFAULT_MODE if device.file_mode is None else stat.S_IMODE(device.file_mode)
-    yield MakeDevice(
+    return MakeDevice(
         pointer,
-        path=path,
+        path=target_path(device.path),
         mode=_KINDS[device.type] | mode,
         major=device.major or 0 if device.type != "p" else 0,
         minor=device.minor or 0 if device.type != "p" else 0,
         uid=device.uid or 0,
         gid=device.gid or 0,
     )
+
+
+_DEFAULTS = tuple((device, _node("", device)) for device in DEFAULT_DEVICES)
 
 
 def _check_bound(ctx: CreateContext, pointer: str, device: Device) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 
 from ocirt.compile.context import CreateContext
-from ocirt.compile.mount_options import MountOptions, parse_options
+from ocirt.compile.mount_options import MountOptions
 from ocirt.compile.namespaces import compile_mapping, mapping_text
 from ocirt.compile.request import IdmappedTree
 from ocirt.errors import SpecError
@@ -23,7 +23,7 @@ def compile_idmapped_trees(ctx: CreateContext) -> dict[int, int]:
     if not ctx.has_mount_namespace:
         return slots
     for index, mount in enumerate(ctx.spec.mounts):
-        options = parse_options(mount.options)
+        options = ctx.mount_options[index]
         if options.idmap is None and not (mount.uid_mappings or mount.gid_mappings):
             continue
         pointer = f"/mounts/{index}"

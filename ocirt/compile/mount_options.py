@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ocirt import constants as k
 from ocirt.ops import Attributes
@@ -29,10 +29,10 @@ class Kind(Enum):
 
 
 class Meaning(NamedTuple):
-    """`on`: sets, or else takes back. `recursive`: of the mounts below, too."""
+    """`value`: a number or a name. `on`: sets, or else takes back. `recursive`: of the mounts below, too."""
 
     kind: Kind
-    value: int | str = 0
+    value: Any = None
     on: bool = True
     recursive: bool = False
 
@@ -89,6 +89,8 @@ OPTIONS: dict[str, Meaning] = {
     "ridmap": Meaning(Kind.IDMAP, recursive=True),
 }
 
+_WITH_RANGES = ("idmap=", "ridmap=")
+
 # The words that take back a superblock flag when a mount is changed; there is none for dirsync.
 _SUPERBLOCK_OFF = {"sync": "async", "lazytime": "nolazytime", "mand": "nomand"}
 _EXT = ("ext2", "ext3", "ext4")
@@ -102,16 +104,20 @@ class Flags:
     clear: int = 0
     atime: int | None = None
 
-    def take(self, meaning: Meaning) -> None:
-        value = int(meaning.value)
-        if meaning.kind is Kind.ATTRIBUTE:
-            self.set = self.set | value if meaning.on else self.set & ~value
-            self.clear = self.clear & ~value if meaning.on else self.clear | value
-        elif meaning.on:
-            self.atime = value
-        elif self.atime in (None, value):
+    def take_attribute(self, bit: int, *, on: bool) -> None:
+        if on:
+            self.set |= bit
+            self.clear &= ~bit
+        else:
+            self.set &= ~bit
+            self.clear |= bit
+
+    def take_atime(self, mode: int, *, on: bool) -> None:
+        if on:
+            self.atime = mode
+        elif self.atime in (None, mode):
             # Without a mode of its own a mount has relatime (mount(8)); "norelatime" alone asks for nothing else.
-            self.atime = k.MOUNT_ATTR_RELATIME if value else None
+            self.atime = k.MOUNT_ATTR_RELATIME if mode else None
 
     def masks(self) -> tuple[int, int]:
         """(set, clear) for mount_setattr(2), which wants the whole mode cleared where one is set."""
@@ -122,6 +128,8 @@ class Flags:
     def without(self, other: Flags) -> Flags:
         """What is left where `other` says something of the same."""
         said = other.set | other.clear
+        if not said and other.atime is None:
+            return self
         return Flags(self.set & ~said, self.clear & ~said, self.atime if other.atime is None else None)
 
 
@@ -151,8 +159,7 @@ class MountOptions:
     @property
     def read_only(self) -> bool:
         """Whether the top of the mount is to be read-only."""
-        top = self.top.without(self.tree)
-        return bool((top.set | self.tree.set) & k.MOUNT_ATTR_RDONLY)
+        return bool((self.tree.set | (self.top.set & ~self.tree.clear)) & k.MOUNT_ATTR_RDONLY)
 
     def attributes(self) -> Attributes:
         """The attributes with the first step of the propagation; `later_propagation` has what doesn't fit in."""
@@ -168,6 +175,8 @@ class MountOptions:
     def _propagation_steps(self) -> list[tuple[int, int]]:
         """Pairs (top, tree), the tree's being first. A word undoes those before it that it covers, but "slave" before
         "shared": together they make a mount that receives events from one group and is in another."""
+        if not self.propagation:
+            return [(0, 0)]
         kept: list[tuple[int, bool]] = []
         for flag, recursive in self.propagation:
             kept = [
@@ -182,7 +191,7 @@ class MountOptions:
                 steps[-1] = (flag, steps[-1][1])
             else:
                 steps.append((0, flag) if recursive else (flag, 0))
-        return steps or [(0, 0)]
+        return steps
 
     def superblock_words(self, fstype: str | None, *, changing: bool) -> list[str]:
         """For fsconfig(2). `changing` a mount takes words for what is off, a new file system has it off."""
@@ -201,30 +210,37 @@ def parse_options(words: tuple[str, ...]) -> MountOptions:
     """What a mount's `options` mean."""
     options = MountOptions()
     for index, word in enumerate(words):
-        name, equals, ranges = word.partition("=")
-        meaning = OPTIONS.get(word) or (OPTIONS[name] if equals and name in ("idmap", "ridmap") else None)
-        if not meaning:
-            options.data += [(index, part) for part in split_data(word)]
-        elif meaning.kind in (Kind.ATTRIBUTE, Kind.ATIME):
-            (options.tree if meaning.recursive else options.top).take(meaning)
-        elif meaning.kind is Kind.PROPAGATION:
-            options.propagation.append((int(meaning.value), meaning.recursive))
-        elif meaning.kind is Kind.SUPERBLOCK:
-            options.superblock[str(meaning.value)] = meaning.on
-        elif meaning.kind is Kind.BIND:
+        meaning = OPTIONS.get(word)
+        if meaning is None:
+            if not word.startswith(_WITH_RANGES):
+                options.data += [(index, part) for part in split_data(word)]
+                continue
+            meaning = OPTIONS[word.partition("=")[0]]
+        kind, value, on, recursive = meaning
+        if kind is Kind.ATTRIBUTE:
+            (options.tree if recursive else options.top).take_attribute(value, on=on)
+        elif kind is Kind.ATIME:
+            (options.tree if recursive else options.top).take_atime(value, on=on)
+        elif kind is Kind.PROPAGATION:
+            options.propagation.append((value, recursive))
+        elif kind is Kind.SUPERBLOCK:
+            options.superblock[value] = on
+        elif kind is Kind.BIND:
             options.bind = True
-            options.recursive_bind |= meaning.recursive
-        elif meaning.kind is Kind.FLAG:
-            setattr(options, str(meaning.value), True)
-        elif meaning.kind is Kind.IDMAP:
-            options.idmap, options.idmap_recursive = index, meaning.recursive
-            options.idmap_ranges = ranges if equals else None
+            options.recursive_bind |= recursive
+        elif kind is Kind.FLAG:
+            setattr(options, value, True)
+        elif kind is Kind.IDMAP:
+            options.idmap, options.idmap_recursive = index, recursive
+            options.idmap_ranges = word.partition("=")[2] if "=" in word else None
     return options
 
 
 def split_data(word: str) -> list[str]:
     """The options in a string as for mount(2): at commas, but for those in double quotes (an SELinux context has
     them) and behind a backslash (overlay has those in paths). fsconfig(2) takes values without the quotes."""
+    if '"' not in word and "\\" not in word:
+        return [part for part in word.split(",") if part]
     parts, part, quoted, escaped = [], "", False, False
     for character in word:
         if character == '"' and not escaped:

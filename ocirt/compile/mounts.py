@@ -15,7 +15,7 @@ from ocirt import constants as k
 from ocirt._native import lib
 from ocirt.cgroup.mount import BoundCgroup, compile_cgroup_mount
 from ocirt.compile.context import CreateContext
-from ocirt.compile.mount_options import MountOptions, parse_options
+from ocirt.compile.mount_options import MountOptions
 from ocirt.compile.namespaces import mapped
 from ocirt.errors import SpecError
 from ocirt.ops import Attributes, Bind, CopySymlink, MountFs, Op, Remount, SetMountAttributes
@@ -74,7 +74,7 @@ def compile_mounts(ctx: CreateContext, idmapped: dict[int, int]) -> MountPart:
     written = [*targets, *(target_path(device.path) for device in ctx.linux.devices)]
     for index, mount in enumerate(ctx.spec.mounts):
         pointer = f"/mounts/{index}"
-        options = parse_options(mount.options)
+        options = ctx.mount_options[index]
         target = _checked_target(targets[index], pointer)
         if options.bind and not options.remount:
             ops += _bind(ctx, pointer, mount, options, target, idmapped.get(index))
@@ -84,17 +84,16 @@ def compile_mounts(ctx: CreateContext, idmapped: dict[int, int]) -> MountPart:
             ops.append(_remount(pointer, mount, options, target))
             continue
         made = _filesystem(ctx, pointer, mount, options, target)
-        is_filled = target == "/dev" or any(path.startswith(f"{target}/") for path in written[index + 1 :])
-        if is_filled and options.read_only and isinstance(made[0], MountFs):
-            first = made[0]
-            if first.fstype in _FILLED_FILESYSTEMS or target == "/dev":
+        first = made[0]
+        if options.read_only and isinstance(first, MountFs):
+            is_filled = any(path.startswith(f"{target}/") for path in written[index + 1 :])
+            if target == "/dev" or (is_filled and first.fstype in _FILLED_FILESYSTEMS):
                 made[0], after = _defer_read_only(ctx, first)
                 later.append(after)
         ops += made
     ops += _notify(ctx)
-    pairs = zip(targets, ctx.spec.mounts, strict=True)
-    binds_dev = any(target == "/dev" and parse_options(mount.options).bind for target, mount in pairs)
-    return MountPart(tuple(ops), tuple(later), binds_dev)
+    pairs = zip(targets, ctx.mount_options, strict=True)
+    return MountPart(tuple(ops), tuple(later), any(target == "/dev" and options.bind for target, options in pairs))
 
 
 def target_path(destination: str) -> str:
@@ -114,7 +113,7 @@ def _checked_target(target: str, pointer: str) -> str:
 def _check_options(ctx: CreateContext, pointer: str, mount: Mount, options: MountOptions) -> None:
     if options.copy_up and mount.type != "tmpfs":
         raise SpecError(f"{pointer}/options", f"tmpcopyup is for tmpfs, not {mount.type}", "spec.conflict")
-    known = ctx.user_mappings()
+    known = ctx.user_mappings() if options.data else None
     for index, word in options.data:
         name, _, value = word.partition("=")
         if not known or name not in ("uid", "gid") or not (value.isascii() and value.isdecimal()):
@@ -227,7 +226,7 @@ def _defer_read_only(ctx: CreateContext, made: MountFs) -> tuple[Op, Op]:
 
 
 def _with_later_propagation(ctx: CreateContext, made: MountFs | Bind, options: MountOptions) -> list[Op]:
-    steps = options.later_propagation()
+    steps = options.later_propagation() if options.propagation else []
     if not steps:
         return [made]
     slot = ctx.slots.new(made.origin)

@@ -5,7 +5,7 @@ raise SpecError at the first problem. The rules are in values.py.
 """
 
 # fmt: off
-# ruff: noqa: A002, RUF023
+# ruff: noqa: A002, E501, RUF023
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -1454,7 +1454,7 @@ def _root(value: object, at: str) -> Root:
     o = v.json_object(value, at)
     return Root(
         path=v.string(o, "path", at),
-        readonly=v.optional_boolean(o, "readonly", at),
+        readonly=v.boolean(o, "readonly", at) if "readonly" in o else False,
     )
 
 
@@ -1471,19 +1471,19 @@ def _user(value: object, at: str) -> User:
     return User(
         uid=v.integer(o, "uid", at, 0, 4294967294),
         gid=v.integer(o, "gid", at, 0, 4294967294),
-        umask=v.optional_integer(o, "umask", at, 0, 4294967295),
-        additional_gids=v.integers(o, "additionalGids", at, 0, 4294967294, True),
+        umask=v.integer(o, "umask", at, 0, 4294967295) if "umask" in o else None,
+        additional_gids=v.integers(o, "additionalGids", at, 0, 4294967294, True) if "additionalGids" in o else (),
     )
 
 
 def _capabilities(value: object, at: str) -> Capabilities:
     o = v.json_object(value, at)
     return Capabilities(
-        bounding=v.strings(o, "bounding", at, False),
-        effective=v.strings(o, "effective", at, False),
-        inheritable=v.strings(o, "inheritable", at, False),
-        permitted=v.strings(o, "permitted", at, False),
-        ambient=v.strings(o, "ambient", at, False),
+        bounding=v.strings(o, "bounding", at, False) if "bounding" in o else (),
+        effective=v.strings(o, "effective", at, False) if "effective" in o else (),
+        inheritable=v.strings(o, "inheritable", at, False) if "inheritable" in o else (),
+        permitted=v.strings(o, "permitted", at, False) if "permitted" in o else (),
+        ambient=v.strings(o, "ambient", at, False) if "ambient" in o else (),
     )
 
 
@@ -1500,12 +1500,12 @@ def _scheduler(value: object, at: str) -> Scheduler:
     o = v.json_object(value, at)
     return Scheduler(
         policy=v.choice(o, "policy", at, _SCHEDULER_POLICY),
-        nice=v.default_integer(o, "nice", at, -2147483648, 2147483647, 0),
-        priority=v.default_integer(o, "priority", at, -2147483648, 2147483647, 0),
-        flags=v.choices_of(o, "flags", at, _SCHEDULER_FLAGS, True),
-        runtime=v.default_integer(o, "runtime", at, 0, 18446744073709551615, 0),
-        deadline=v.default_integer(o, "deadline", at, 0, 18446744073709551615, 0),
-        period=v.default_integer(o, "period", at, 0, 18446744073709551615, 0),
+        nice=v.integer(o, "nice", at, -2147483648, 2147483647) if "nice" in o else 0,
+        priority=v.integer(o, "priority", at, -2147483648, 2147483647) if "priority" in o else 0,
+        flags=v.choices_of(o, "flags", at, _SCHEDULER_FLAGS, True) if "flags" in o else (),
+        runtime=v.integer(o, "runtime", at, 0, 18446744073709551615) if "runtime" in o else 0,
+        deadline=v.integer(o, "deadline", at, 0, 18446744073709551615) if "deadline" in o else 0,
+        period=v.integer(o, "period", at, 0, 18446744073709551615) if "period" in o else 0,
     )
 
 
@@ -1520,29 +1520,29 @@ def _io_priority(value: object, at: str) -> IOPriority:
 def _cpu_affinity(value: object, at: str) -> CPUAffinity:
     o = v.json_object(value, at)
     return CPUAffinity(
-        initial=v.optional_string(o, "initial", at),
-        final=v.optional_string(o, "final", at),
+        initial=v.string(o, "initial", at) or None if "initial" in o else None,
+        final=v.string(o, "final", at) or None if "final" in o else None,
     )
 
 
 def _process(value: object, at: str) -> Process:
     o = v.json_object(value, at)
     return Process(
-        terminal=v.optional_boolean(o, "terminal", at),
-        console_size=v.optional_object(o, "consoleSize", at, _console_size, True),
-        user=v.optional_object(o, "user", at, _user, False),
+        terminal=v.boolean(o, "terminal", at) if "terminal" in o else False,
+        console_size=v.nullable_object(o, "consoleSize", at, _console_size) if "consoleSize" in o else None,
+        user=v.required_object(o, "user", at, _user) if "user" in o else None,
         args=v.some_strings(o, "args", at),
-        env=v.strings(o, "env", at, True),
+        env=v.strings(o, "env", at, True) if "env" in o else (),
         cwd=v.string(o, "cwd", at),
-        capabilities=v.optional_object(o, "capabilities", at, _capabilities, False),
-        rlimits=v.objects(o, "rlimits", at, _rlimit, False),
-        no_new_privileges=v.optional_boolean(o, "noNewPrivileges", at),
-        apparmor_profile=v.optional_string(o, "apparmorProfile", at),
-        selinux_label=v.optional_string(o, "selinuxLabel", at),
-        oom_score_adj=v.optional_integer(o, "oomScoreAdj", at, -1000, 1000),
-        scheduler=v.optional_object(o, "scheduler", at, _scheduler, True),
-        io_priority=v.optional_object(o, "ioPriority", at, _io_priority, True),
-        exec_cpu_affinity=v.optional_object(o, "execCPUAffinity", at, _cpu_affinity, True),
+        capabilities=v.required_object(o, "capabilities", at, _capabilities) if "capabilities" in o else None,
+        rlimits=v.objects(o, "rlimits", at, _rlimit, False) if "rlimits" in o else (),
+        no_new_privileges=v.boolean(o, "noNewPrivileges", at) if "noNewPrivileges" in o else False,
+        apparmor_profile=v.string(o, "apparmorProfile", at) or None if "apparmorProfile" in o else None,
+        selinux_label=v.string(o, "selinuxLabel", at) or None if "selinuxLabel" in o else None,
+        oom_score_adj=v.integer(o, "oomScoreAdj", at, -1000, 1000) if "oomScoreAdj" in o else None,
+        scheduler=v.nullable_object(o, "scheduler", at, _scheduler) if "scheduler" in o else None,
+        io_priority=v.nullable_object(o, "ioPriority", at, _io_priority) if "ioPriority" in o else None,
+        exec_cpu_affinity=v.nullable_object(o, "execCPUAffinity", at, _cpu_affinity) if "execCPUAffinity" in o else None,
     )
 
 
@@ -1559,11 +1559,11 @@ def _mount(value: object, at: str) -> Mount:
     o = v.json_object(value, at)
     return Mount(
         destination=v.string(o, "destination", at),
-        source=v.optional_string(o, "source", at),
-        type=v.optional_string(o, "type", at),
-        options=v.strings(o, "options", at, True),
-        uid_mappings=v.objects(o, "uidMappings", at, _id_mapping, False),
-        gid_mappings=v.objects(o, "gidMappings", at, _id_mapping, False),
+        source=v.string(o, "source", at) or None if "source" in o else None,
+        type=v.string(o, "type", at) or None if "type" in o else None,
+        options=v.strings(o, "options", at, True) if "options" in o else (),
+        uid_mappings=v.objects(o, "uidMappings", at, _id_mapping, False) if "uidMappings" in o else (),
+        gid_mappings=v.objects(o, "gidMappings", at, _id_mapping, False) if "gidMappings" in o else (),
     )
 
 
@@ -1571,21 +1571,21 @@ def _hook(value: object, at: str) -> Hook:
     o = v.json_object(value, at)
     return Hook(
         path=v.string(o, "path", at),
-        args=v.strings(o, "args", at, True),
-        env=v.strings(o, "env", at, True),
-        timeout=v.optional_integer(o, "timeout", at, 1, 2147483647),
+        args=v.strings(o, "args", at, True) if "args" in o else (),
+        env=v.strings(o, "env", at, True) if "env" in o else (),
+        timeout=v.integer(o, "timeout", at, 1, 2147483647) if "timeout" in o else None,
     )
 
 
 def _hooks(value: object, at: str) -> Hooks:
     o = v.json_object(value, at)
     return Hooks(
-        prestart=v.objects(o, "prestart", at, _hook, True),
-        create_runtime=v.objects(o, "createRuntime", at, _hook, True),
-        create_container=v.objects(o, "createContainer", at, _hook, True),
-        start_container=v.objects(o, "startContainer", at, _hook, True),
-        poststart=v.objects(o, "poststart", at, _hook, True),
-        poststop=v.objects(o, "poststop", at, _hook, True),
+        prestart=v.objects(o, "prestart", at, _hook, True) if "prestart" in o else (),
+        create_runtime=v.objects(o, "createRuntime", at, _hook, True) if "createRuntime" in o else (),
+        create_container=v.objects(o, "createContainer", at, _hook, True) if "createContainer" in o else (),
+        start_container=v.objects(o, "startContainer", at, _hook, True) if "startContainer" in o else (),
+        poststart=v.objects(o, "poststart", at, _hook, True) if "poststart" in o else (),
+        poststop=v.objects(o, "poststop", at, _hook, True) if "poststop" in o else (),
     )
 
 
@@ -1593,15 +1593,15 @@ def _namespace(value: object, at: str) -> Namespace:
     o = v.json_object(value, at)
     return Namespace(
         type=v.choice(o, "type", at, _NAMESPACE_TYPE),
-        path=v.optional_string(o, "path", at),
+        path=v.string(o, "path", at) or None if "path" in o else None,
     )
 
 
 def _time_offset(value: object, at: str) -> TimeOffset:
     o = v.json_object(value, at)
     return TimeOffset(
-        secs=v.default_integer(o, "secs", at, -9223372036854775808, 9223372036854775807, 0),
-        nanosecs=v.default_integer(o, "nanosecs", at, 0, 999999999, 0),
+        secs=v.integer(o, "secs", at, -9223372036854775808, 9223372036854775807) if "secs" in o else 0,
+        nanosecs=v.integer(o, "nanosecs", at, 0, 999999999) if "nanosecs" in o else 0,
     )
 
 
@@ -1610,18 +1610,18 @@ def _device(value: object, at: str) -> Device:
     return Device(
         path=v.string(o, "path", at),
         type=v.choice(o, "type", at, _DEVICE_TYPE),
-        major=v.optional_integer(o, "major", at, -9223372036854775808, 9223372036854775807),
-        minor=v.optional_integer(o, "minor", at, -9223372036854775808, 9223372036854775807),
-        file_mode=v.optional_integer(o, "fileMode", at, 0, 4294967295),
-        uid=v.optional_integer(o, "uid", at, 0, 4294967294),
-        gid=v.optional_integer(o, "gid", at, 0, 4294967294),
+        major=v.integer(o, "major", at, -9223372036854775808, 9223372036854775807) if "major" in o else None,
+        minor=v.integer(o, "minor", at, -9223372036854775808, 9223372036854775807) if "minor" in o else None,
+        file_mode=v.integer(o, "fileMode", at, 0, 4294967295) if "fileMode" in o else None,
+        uid=v.integer(o, "uid", at, 0, 4294967294) if "uid" in o else None,
+        gid=v.integer(o, "gid", at, 0, 4294967294) if "gid" in o else None,
     )
 
 
 def _net_device(value: object, at: str) -> NetDevice:
     o = v.json_object(value, at)
     return NetDevice(
-        name=v.optional_string(o, "name", at),
+        name=v.string(o, "name", at) or None if "name" in o else None,
     )
 
 
@@ -1629,47 +1629,47 @@ def _device_rule(value: object, at: str) -> DeviceRule:
     o = v.json_object(value, at)
     return DeviceRule(
         allow=v.boolean(o, "allow", at),
-        type=v.optional_choice(o, "type", at, _DEVICE_RULE_TYPE),
-        major=v.optional_integer(o, "major", at, -9223372036854775808, 9223372036854775807),
-        minor=v.optional_integer(o, "minor", at, -9223372036854775808, 9223372036854775807),
-        access=v.optional_string(o, "access", at),
+        type=v.choice(o, "type", at, _DEVICE_RULE_TYPE) if "type" in o else None,
+        major=v.integer(o, "major", at, -9223372036854775808, 9223372036854775807) if "major" in o else None,
+        minor=v.integer(o, "minor", at, -9223372036854775808, 9223372036854775807) if "minor" in o else None,
+        access=v.string(o, "access", at) or None if "access" in o else None,
     )
 
 
 def _memory(value: object, at: str) -> Memory:
     o = v.json_object(value, at)
     return Memory(
-        limit=v.optional_integer(o, "limit", at, -9223372036854775808, 9223372036854775807),
-        reservation=v.optional_integer(o, "reservation", at, -9223372036854775808, 9223372036854775807),
-        swap=v.optional_integer(o, "swap", at, -9223372036854775808, 9223372036854775807),
-        kernel=v.optional_integer(o, "kernel", at, -9223372036854775808, 9223372036854775807),
-        kernel_tcp=v.optional_integer(o, "kernelTCP", at, -9223372036854775808, 9223372036854775807),
-        swappiness=v.optional_integer(o, "swappiness", at, 0, 18446744073709551615),
-        disable_oom_killer=v.optional_boolean(o, "disableOOMKiller", at),
-        use_hierarchy=v.optional_boolean(o, "useHierarchy", at, True),
-        check_before_update=v.optional_boolean(o, "checkBeforeUpdate", at),
+        limit=v.integer(o, "limit", at, -9223372036854775808, 9223372036854775807) if "limit" in o else None,
+        reservation=v.integer(o, "reservation", at, -9223372036854775808, 9223372036854775807) if "reservation" in o else None,
+        swap=v.integer(o, "swap", at, -9223372036854775808, 9223372036854775807) if "swap" in o else None,
+        kernel=v.integer(o, "kernel", at, -9223372036854775808, 9223372036854775807) if "kernel" in o else None,
+        kernel_tcp=v.integer(o, "kernelTCP", at, -9223372036854775808, 9223372036854775807) if "kernelTCP" in o else None,
+        swappiness=v.integer(o, "swappiness", at, 0, 18446744073709551615) if "swappiness" in o else None,
+        disable_oom_killer=v.boolean(o, "disableOOMKiller", at) if "disableOOMKiller" in o else False,
+        use_hierarchy=v.boolean(o, "useHierarchy", at) if "useHierarchy" in o else True,
+        check_before_update=v.boolean(o, "checkBeforeUpdate", at) if "checkBeforeUpdate" in o else False,
     )
 
 
 def _cpu(value: object, at: str) -> CPU:
     o = v.json_object(value, at)
     return CPU(
-        shares=v.optional_integer(o, "shares", at, 0, 18446744073709551615),
-        quota=v.optional_integer(o, "quota", at, -9223372036854775808, 9223372036854775807),
-        burst=v.optional_integer(o, "burst", at, 0, 18446744073709551615),
-        period=v.optional_integer(o, "period", at, 0, 18446744073709551615),
-        realtime_runtime=v.optional_integer(o, "realtimeRuntime", at, -9223372036854775808, 9223372036854775807),
-        realtime_period=v.optional_integer(o, "realtimePeriod", at, 0, 18446744073709551615),
-        cpus=v.optional_string(o, "cpus", at),
-        mems=v.optional_string(o, "mems", at),
-        idle=v.optional_integer(o, "idle", at, -9223372036854775808, 9223372036854775807),
+        shares=v.integer(o, "shares", at, 0, 18446744073709551615) if "shares" in o else None,
+        quota=v.integer(o, "quota", at, -9223372036854775808, 9223372036854775807) if "quota" in o else None,
+        burst=v.integer(o, "burst", at, 0, 18446744073709551615) if "burst" in o else None,
+        period=v.integer(o, "period", at, 0, 18446744073709551615) if "period" in o else None,
+        realtime_runtime=v.integer(o, "realtimeRuntime", at, -9223372036854775808, 9223372036854775807) if "realtimeRuntime" in o else None,
+        realtime_period=v.integer(o, "realtimePeriod", at, 0, 18446744073709551615) if "realtimePeriod" in o else None,
+        cpus=v.string(o, "cpus", at) or None if "cpus" in o else None,
+        mems=v.string(o, "mems", at) or None if "mems" in o else None,
+        idle=v.integer(o, "idle", at, -9223372036854775808, 9223372036854775807) if "idle" in o else None,
     )
 
 
 def _pids(value: object, at: str) -> Pids:
     o = v.json_object(value, at)
     return Pids(
-        limit=v.optional_integer(o, "limit", at, -9223372036854775808, 9223372036854775807),
+        limit=v.integer(o, "limit", at, -9223372036854775808, 9223372036854775807) if "limit" in o else None,
     )
 
 
@@ -1678,8 +1678,8 @@ def _weight_device(value: object, at: str) -> WeightDevice:
     return WeightDevice(
         major=v.integer(o, "major", at, -9223372036854775808, 9223372036854775807),
         minor=v.integer(o, "minor", at, -9223372036854775808, 9223372036854775807),
-        weight=v.optional_integer(o, "weight", at, 0, 65535),
-        leaf_weight=v.optional_integer(o, "leafWeight", at, 0, 65535),
+        weight=v.integer(o, "weight", at, 0, 65535) if "weight" in o else None,
+        leaf_weight=v.integer(o, "leafWeight", at, 0, 65535) if "leafWeight" in o else None,
     )
 
 
@@ -1695,13 +1695,13 @@ def _throttle_device(value: object, at: str) -> ThrottleDevice:
 def _block_io(value: object, at: str) -> BlockIO:
     o = v.json_object(value, at)
     return BlockIO(
-        weight=v.optional_integer(o, "weight", at, 0, 65535),
-        leaf_weight=v.optional_integer(o, "leafWeight", at, 0, 65535),
-        weight_device=v.objects(o, "weightDevice", at, _weight_device, False),
-        throttle_read_bps_device=v.objects(o, "throttleReadBpsDevice", at, _throttle_device, False),
-        throttle_write_bps_device=v.objects(o, "throttleWriteBpsDevice", at, _throttle_device, False),
-        throttle_read_iops_device=v.objects(o, "throttleReadIOPSDevice", at, _throttle_device, False),
-        throttle_write_iops_device=v.objects(o, "throttleWriteIOPSDevice", at, _throttle_device, False),
+        weight=v.integer(o, "weight", at, 0, 65535) if "weight" in o else None,
+        leaf_weight=v.integer(o, "leafWeight", at, 0, 65535) if "leafWeight" in o else None,
+        weight_device=v.objects(o, "weightDevice", at, _weight_device, False) if "weightDevice" in o else (),
+        throttle_read_bps_device=v.objects(o, "throttleReadBpsDevice", at, _throttle_device, False) if "throttleReadBpsDevice" in o else (),
+        throttle_write_bps_device=v.objects(o, "throttleWriteBpsDevice", at, _throttle_device, False) if "throttleWriteBpsDevice" in o else (),
+        throttle_read_iops_device=v.objects(o, "throttleReadIOPSDevice", at, _throttle_device, False) if "throttleReadIOPSDevice" in o else (),
+        throttle_write_iops_device=v.objects(o, "throttleWriteIOPSDevice", at, _throttle_device, False) if "throttleWriteIOPSDevice" in o else (),
     )
 
 
@@ -1724,42 +1724,42 @@ def _interface_priority(value: object, at: str) -> InterfacePriority:
 def _network(value: object, at: str) -> Network:
     o = v.json_object(value, at)
     return Network(
-        class_id=v.optional_integer(o, "classID", at, 0, 4294967295),
-        priorities=v.objects(o, "priorities", at, _interface_priority, False),
+        class_id=v.integer(o, "classID", at, 0, 4294967295) if "classID" in o else None,
+        priorities=v.objects(o, "priorities", at, _interface_priority, False) if "priorities" in o else (),
     )
 
 
 def _rdma(value: object, at: str) -> RDMA:
     o = v.json_object(value, at)
     return RDMA(
-        hca_handles=v.optional_integer(o, "hcaHandles", at, 0, 4294967295),
-        hca_objects=v.optional_integer(o, "hcaObjects", at, 0, 4294967295),
+        hca_handles=v.integer(o, "hcaHandles", at, 0, 4294967295) if "hcaHandles" in o else None,
+        hca_objects=v.integer(o, "hcaObjects", at, 0, 4294967295) if "hcaObjects" in o else None,
     )
 
 
 def _resources(value: object, at: str) -> Resources:
     o = v.json_object(value, at)
     return Resources(
-        devices=v.objects(o, "devices", at, _device_rule, False),
-        memory=v.optional_object(o, "memory", at, _memory, False),
-        cpu=v.optional_object(o, "cpu", at, _cpu, False),
-        pids=v.optional_object(o, "pids", at, _pids, False),
-        block_io=v.optional_object(o, "blockIO", at, _block_io, False),
-        hugepage_limits=v.objects(o, "hugepageLimits", at, _hugepage_limit, False),
-        network=v.optional_object(o, "network", at, _network, False),
-        rdma=v.object_map(o, "rdma", at, _rdma, False),
-        unified=v.string_map(o, "unified", at, False),
+        devices=v.objects(o, "devices", at, _device_rule, False) if "devices" in o else (),
+        memory=v.required_object(o, "memory", at, _memory) if "memory" in o else None,
+        cpu=v.required_object(o, "cpu", at, _cpu) if "cpu" in o else None,
+        pids=v.required_object(o, "pids", at, _pids) if "pids" in o else None,
+        block_io=v.required_object(o, "blockIO", at, _block_io) if "blockIO" in o else None,
+        hugepage_limits=v.objects(o, "hugepageLimits", at, _hugepage_limit, False) if "hugepageLimits" in o else (),
+        network=v.required_object(o, "network", at, _network) if "network" in o else None,
+        rdma=v.object_map(o, "rdma", at, _rdma, False) if "rdma" in o else None,
+        unified=v.string_map(o, "unified", at, False) if "unified" in o else None,
     )
 
 
 def _intel_rdt(value: object, at: str) -> IntelRdt:
     o = v.json_object(value, at)
     return IntelRdt(
-        clos_id=v.optional_string(o, "closID", at),
-        schemata=v.strings(o, "schemata", at, True),
-        l3_cache_schema=v.optional_string(o, "l3CacheSchema", at),
-        mem_bw_schema=v.optional_string(o, "memBwSchema", at),
-        enable_monitoring=v.optional_boolean(o, "enableMonitoring", at),
+        clos_id=v.string(o, "closID", at) or None if "closID" in o else None,
+        schemata=v.strings(o, "schemata", at, True) if "schemata" in o else (),
+        l3_cache_schema=v.string(o, "l3CacheSchema", at) or None if "l3CacheSchema" in o else None,
+        mem_bw_schema=v.string(o, "memBwSchema", at) or None if "memBwSchema" in o else None,
+        enable_monitoring=v.boolean(o, "enableMonitoring", at) if "enableMonitoring" in o else False,
     )
 
 
@@ -1767,8 +1767,8 @@ def _memory_policy(value: object, at: str) -> MemoryPolicy:
     o = v.json_object(value, at)
     return MemoryPolicy(
         mode=v.choice(o, "mode", at, _MEMORY_POLICY_MODE),
-        nodes=v.optional_string(o, "nodes", at),
-        flags=v.choices_of(o, "flags", at, _MEMORY_POLICY_FLAGS, True),
+        nodes=v.string(o, "nodes", at) or None if "nodes" in o else None,
+        flags=v.choices_of(o, "flags", at, _MEMORY_POLICY_FLAGS, True) if "flags" in o else (),
     )
 
 
@@ -1777,7 +1777,7 @@ def _syscall_arg(value: object, at: str) -> SyscallArg:
     return SyscallArg(
         index=v.integer(o, "index", at, 0, 5),
         value=v.integer(o, "value", at, 0, 18446744073709551615),
-        value_two=v.default_integer(o, "valueTwo", at, 0, 18446744073709551615, 0),
+        value_two=v.integer(o, "valueTwo", at, 0, 18446744073709551615) if "valueTwo" in o else 0,
         op=v.choice(o, "op", at, _SYSCALL_ARG_OP),
     )
 
@@ -1787,8 +1787,8 @@ def _syscall(value: object, at: str) -> Syscall:
     return Syscall(
         names=v.some_strings(o, "names", at),
         action=v.choice(o, "action", at, _SECCOMP_DEFAULT_ACTION),
-        errno_ret=v.optional_integer(o, "errnoRet", at, 0, 4294967295),
-        args=v.objects(o, "args", at, _syscall_arg, False),
+        errno_ret=v.integer(o, "errnoRet", at, 0, 4294967295) if "errnoRet" in o else None,
+        args=v.objects(o, "args", at, _syscall_arg, False) if "args" in o else (),
     )
 
 
@@ -1796,12 +1796,12 @@ def _seccomp(value: object, at: str) -> Seccomp:
     o = v.json_object(value, at)
     return Seccomp(
         default_action=v.choice(o, "defaultAction", at, _SECCOMP_DEFAULT_ACTION),
-        default_errno_ret=v.optional_integer(o, "defaultErrnoRet", at, 0, 4294967295),
-        architectures=v.choices_of(o, "architectures", at, _SECCOMP_ARCHITECTURES, False),
-        flags=v.default_choices_of(o, "flags", at, _SECCOMP_FLAGS, ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)),
-        listener_path=v.optional_string(o, "listenerPath", at),
-        listener_metadata=v.optional_string(o, "listenerMetadata", at),
-        syscalls=v.objects(o, "syscalls", at, _syscall, False),
+        default_errno_ret=v.integer(o, "defaultErrnoRet", at, 0, 4294967295) if "defaultErrnoRet" in o else None,
+        architectures=v.choices_of(o, "architectures", at, _SECCOMP_ARCHITECTURES, False) if "architectures" in o else (),
+        flags=v.choices_of(o, "flags", at, _SECCOMP_FLAGS, False) if "flags" in o else ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",),
+        listener_path=v.string(o, "listenerPath", at) or None if "listenerPath" in o else None,
+        listener_metadata=v.string(o, "listenerMetadata", at) or None if "listenerMetadata" in o else None,
+        syscalls=v.objects(o, "syscalls", at, _syscall, False) if "syscalls" in o else (),
     )
 
 
@@ -1809,30 +1809,30 @@ def _personality(value: object, at: str) -> Personality:
     o = v.json_object(value, at)
     return Personality(
         domain=v.choice(o, "domain", at, _PERSONALITY_DOMAIN),
-        flags=v.strings(o, "flags", at, True),
+        flags=v.strings(o, "flags", at, True) if "flags" in o else (),
     )
 
 
 def _linux(value: object, at: str) -> Linux:
     o = v.json_object(value, at)
     return Linux(
-        namespaces=v.objects(o, "namespaces", at, _namespace, False),
-        uid_mappings=v.objects(o, "uidMappings", at, _id_mapping, False),
-        gid_mappings=v.objects(o, "gidMappings", at, _id_mapping, False),
-        time_offsets=v.object_map(o, "timeOffsets", at, _time_offset, True),
-        devices=v.objects(o, "devices", at, _device, True),
-        net_devices=v.object_map(o, "netDevices", at, _net_device, True),
-        cgroups_path=v.optional_string(o, "cgroupsPath", at),
-        resources=v.optional_object(o, "resources", at, _resources, False),
-        intel_rdt=v.optional_object(o, "intelRdt", at, _intel_rdt, True),
-        memory_policy=v.optional_object(o, "memoryPolicy", at, _memory_policy, True),
-        sysctl=v.string_map(o, "sysctl", at, True),
-        seccomp=v.optional_object(o, "seccomp", at, _seccomp, False),
-        rootfs_propagation=v.optional_choice(o, "rootfsPropagation", at, _LINUX_ROOTFS_PROPAGATION),
-        masked_paths=v.strings(o, "maskedPaths", at, False),
-        readonly_paths=v.strings(o, "readonlyPaths", at, False),
-        mount_label=v.optional_string(o, "mountLabel", at),
-        personality=v.optional_object(o, "personality", at, _personality, True),
+        namespaces=v.objects(o, "namespaces", at, _namespace, False) if "namespaces" in o else (),
+        uid_mappings=v.objects(o, "uidMappings", at, _id_mapping, False) if "uidMappings" in o else (),
+        gid_mappings=v.objects(o, "gidMappings", at, _id_mapping, False) if "gidMappings" in o else (),
+        time_offsets=v.object_map(o, "timeOffsets", at, _time_offset, True) if "timeOffsets" in o else None,
+        devices=v.objects(o, "devices", at, _device, True) if "devices" in o else (),
+        net_devices=v.object_map(o, "netDevices", at, _net_device, True) if "netDevices" in o else None,
+        cgroups_path=v.string(o, "cgroupsPath", at) or None if "cgroupsPath" in o else None,
+        resources=v.required_object(o, "resources", at, _resources) if "resources" in o else None,
+        intel_rdt=v.nullable_object(o, "intelRdt", at, _intel_rdt) if "intelRdt" in o else None,
+        memory_policy=v.nullable_object(o, "memoryPolicy", at, _memory_policy) if "memoryPolicy" in o else None,
+        sysctl=v.string_map(o, "sysctl", at, True) if "sysctl" in o else None,
+        seccomp=v.required_object(o, "seccomp", at, _seccomp) if "seccomp" in o else None,
+        rootfs_propagation=v.choice(o, "rootfsPropagation", at, _LINUX_ROOTFS_PROPAGATION) if "rootfsPropagation" in o else None,
+        masked_paths=v.strings(o, "maskedPaths", at, False) if "maskedPaths" in o else (),
+        readonly_paths=v.strings(o, "readonlyPaths", at, False) if "readonlyPaths" in o else (),
+        mount_label=v.string(o, "mountLabel", at) or None if "mountLabel" in o else None,
+        personality=v.nullable_object(o, "personality", at, _personality) if "personality" in o else None,
     )
 
 
@@ -1841,13 +1841,13 @@ def _spec(value: object, at: str) -> Spec:
     return Spec(
         oci_version=v.string(o, "ociVersion", at),
         root=v.required_object(o, "root", at, _root),
-        process=v.optional_object(o, "process", at, _process, False),
-        hostname=v.optional_string(o, "hostname", at),
-        domainname=v.optional_string(o, "domainname", at),
-        mounts=v.objects(o, "mounts", at, _mount, True),
-        hooks=v.optional_object(o, "hooks", at, _hooks, True),
-        annotations=v.string_map(o, "annotations", at, True),
-        linux=v.optional_object(o, "linux", at, _linux, False),
+        process=v.required_object(o, "process", at, _process) if "process" in o else None,
+        hostname=v.string(o, "hostname", at) or None if "hostname" in o else None,
+        domainname=v.string(o, "domainname", at) or None if "domainname" in o else None,
+        mounts=v.objects(o, "mounts", at, _mount, True) if "mounts" in o else (),
+        hooks=v.nullable_object(o, "hooks", at, _hooks) if "hooks" in o else None,
+        annotations=v.string_map(o, "annotations", at, True) if "annotations" in o else None,
+        linux=v.required_object(o, "linux", at, _linux) if "linux" in o else None,
     )
 
 

@@ -33,7 +33,7 @@ raise SpecError at the first problem. The rules are in values.py.
 """
 
 # fmt: off
-# ruff: noqa: A002, RUF023
+# ruff: noqa: A002, E501, RUF023
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -113,7 +113,8 @@ class Generator:
             parameters.append(f"        {attribute(name)}: {made.parameter},\n")
             value = f"{attribute(name)} or {made.otherwise}" if made.otherwise else attribute(name)
             settings.append(f'        _set(self, "{attribute(name)}", {value})\n')
-            arguments.append(f"        {attribute(name)}=v.{made.call},\n")
+            call = f'v.{made.call} if "{name}" in o else {made.default}' if made.default else f"v.{made.call}"
+            arguments.append(f"        {attribute(name)}={call},\n")
         names = "".join(f'        "{attribute(name)}",\n' for name in schema["properties"])
         self.classes[title] = (
             f'{DECORATOR}\nclass {title}(Record):\n    """{schema["description"]}"""\n\n'
@@ -134,11 +135,7 @@ class Generator:
         where = f'o, "{name}", at'
         match types[0]:
             case "boolean":
-                if required:
-                    return Property("bool", f"boolean({where})")
-                if schema.get("default", False):
-                    return Property("bool", f"optional_boolean({where}, True)", "True")
-                return Property("bool", f"optional_boolean({where})", "False")
+                return Property("bool", f"boolean({where})", "" if required else str(schema.get("default", False)))
             case "integer":
                 return self.integer_property(where, schema, required)
             case "string":
@@ -150,24 +147,21 @@ class Generator:
         raise ValueError(f"the generator does not know the type {types[0]}")
 
     def integer_property(self, where: str, schema: Schema, required: bool) -> Property:
-        bounds = f"{schema['minimum']}, {schema['maximum']}"
+        call = f"integer({where}, {schema['minimum']}, {schema['maximum']})"
         if required:
-            return Property("int", f"integer({where}, {bounds})")
+            return Property("int", call)
         if "default" in schema:
-            default = schema["default"]
-            return Property("int", f"default_integer({where}, {bounds}, {default})", str(default))
-        return Property("int | None", f"optional_integer({where}, {bounds})", "None")
+            return Property("int", call, str(schema["default"]))
+        return Property("int | None", call, "None")
 
     def string_property(self, where: str, schema: Schema, required: bool) -> Property:
         if "enum" in schema:
-            arguments = f"{where}, {self.choice_name(schema)}"
-            if required:
-                return Property("str", f"choice({arguments})")
-            return Property("str | None", f"optional_choice({arguments})", "None")
+            call = f"choice({where}, {self.choice_name(schema)})"
+            return Property("str", call) if required else Property("str | None", call, "None")
         if schema["pattern"] == NO_NUL:
             if required:
                 return Property("str", f"string({where})")
-            return Property("str | None", f"optional_string({where})", "None")
+            return Property("str | None", f"string({where}) or None", "None")
         if not required:
             raise ValueError("the generator knows a pattern only at a required string")
         pattern = schema["pattern"].removeprefix("^").removesuffix("$")
@@ -192,13 +186,13 @@ class Generator:
         return Property(f"tuple[{title}, ...]", f"objects({where}, _{attribute(title)}, {nullable})", "()")
 
     def choices_property(self, where: str, schema: Schema, nullable: bool) -> Property:
-        arguments = f"{where}, {self.choice_name(self.resolve(schema['items']))}"
+        call = f"choices_of({where}, {self.choice_name(self.resolve(schema['items']))}, {nullable})"
         if "default" not in schema:
-            return Property("tuple[str, ...]", f"choices_of({arguments}, {nullable})", "()")
+            return Property("tuple[str, ...]", call, "()")
         if nullable:
             raise ValueError("the generator knows a default only at an array that is not nullable")
         default = f"({', '.join(map(json.dumps, schema['default']))},)"
-        return Property("tuple[str, ...]", f"default_choices_of({arguments}, {default})", default)
+        return Property("tuple[str, ...]", call, default)
 
     def object_property(self, where: str, schema: Schema, required: bool, nullable: bool) -> Property:
         if "additionalProperties" in schema:
@@ -207,7 +201,7 @@ class Generator:
         parser = f"_{attribute(title)}"
         if required:
             return Property(title, f"required_object({where}, {parser})")
-        call = f"optional_object({where}, {parser}, {nullable})"
+        call = f"{'nullable' if nullable else 'required'}_object({where}, {parser})"
         if "default" in schema:
             arguments = ", ".join(f"{attribute(key)}={value}" for key, value in schema["default"].items())
             return Property(title, call, "None", f"{title}({arguments})")

@@ -13,6 +13,8 @@ seccomp, user) is never open by a mistake of type. The rules, which are also tho
 - An optional string that is empty is absent (the zero value of runtimes in Go). An absent array is (), an absent map
   {}, an absent boolean False, anything else absent None, unless the schema has a default.
 - Unknown properties are ignored (config.md#extensibility).
+
+Whether an optional property is there the parser asks itself: most are not. Here it is there.
 """
 
 from __future__ import annotations
@@ -24,8 +26,6 @@ from ocirt.errors import SpecError
 
 T = TypeVar("T")
 JsonObject = dict[str, Any]
-
-_ABSENT = object()
 
 JSON, TYPE, REQUIRED, RANGE, VALUE = "spec.json", "spec.type", "spec.required", "spec.range", "spec.value"
 
@@ -100,27 +100,17 @@ def required(obj: JsonObject, key: str, at: str) -> Any:
 
 
 def string(obj: JsonObject, key: str, at: str) -> str:
-    value = required(obj, key, at)
+    value = obj.get(key)
     if isinstance(value, str) and "\0" not in value:
         return value
-    raise _bad_string(value, f"{at}/{key}")
-
-
-def optional_string(obj: JsonObject, key: str, at: str) -> str | None:
-    if key not in obj:
-        return None
-    return string(obj, key, at) or None
+    raise _bad_string(required(obj, key, at), f"{at}/{key}")
 
 
 def choice(obj: JsonObject, key: str, at: str, choices: tuple[str, ...]) -> str:
-    value = required(obj, key, at)
+    value = obj.get(key)
     if isinstance(value, str) and value in choices:
         return value
-    raise _bad_choice(value, choices, f"{at}/{key}")
-
-
-def optional_choice(obj: JsonObject, key: str, at: str, choices: tuple[str, ...]) -> str | None:
-    return choice(obj, key, at, choices) if key in obj else None
+    raise _bad_choice(required(obj, key, at), choices, f"{at}/{key}")
 
 
 def matching(obj: JsonObject, key: str, at: str, pattern: str) -> str:
@@ -142,49 +132,39 @@ def checked_integer(value: object, at: str, low: int, high: int) -> int:
 
 
 def integer(obj: JsonObject, key: str, at: str, low: int, high: int) -> int:
-    value = required(obj, key, at)
+    value = obj.get(key)
     if type(value) is int and low <= value <= high:
         return value
-    return checked_integer(value, f"{at}/{key}", low, high)
-
-
-def optional_integer(obj: JsonObject, key: str, at: str, low: int, high: int) -> int | None:
-    return integer(obj, key, at, low, high) if key in obj else None
-
-
-def default_integer(obj: JsonObject, key: str, at: str, low: int, high: int, default: int) -> int:
-    return integer(obj, key, at, low, high) if key in obj else default
+    return checked_integer(required(obj, key, at), f"{at}/{key}", low, high)
 
 
 def boolean(obj: JsonObject, key: str, at: str) -> bool:
-    value = required(obj, key, at)
+    value = obj.get(key)
     if isinstance(value, bool):
         return value
-    raise wrong_type("a boolean", value, f"{at}/{key}")
-
-
-def optional_boolean(obj: JsonObject, key: str, at: str, default: bool = False) -> bool:
-    return boolean(obj, key, at) if key in obj else default
+    raise wrong_type("a boolean", required(obj, key, at), f"{at}/{key}")
 
 
 def array(obj: JsonObject, key: str, at: str, nullable: bool) -> list[Any]:
-    """The array, or an empty one where it is absent, or null and may be."""
-    value = obj.get(key, _ABSENT)
+    """An array that is there, or an empty one for a null that may be."""
+    value = obj[key]
     if isinstance(value, list):
         return value
-    if value is None and not nullable:
-        raise wrong_type("an array", value, f"{at}/{key}")
-    if value is None or value is _ABSENT:
+    if value is None and nullable:
         return []
     raise wrong_type("an array", value, f"{at}/{key}")
 
 
 def strings(obj: JsonObject, key: str, at: str, nullable: bool) -> tuple[str, ...]:
     items = array(obj, key, at, nullable)
-    for index, item in enumerate(items):
-        if not isinstance(item, str) or "\0" in item:
-            raise _bad_string(item, f"{at}/{key}/{index}")
-    return tuple(items)
+    try:
+        is_good = "\0" not in "".join(items)
+    except TypeError:
+        is_good = False
+    if is_good:
+        return tuple(items)
+    index = next(index for index, item in enumerate(items) if not isinstance(item, str) or "\0" in item)
+    raise _bad_string(items[index], f"{at}/{key}/{index}")
 
 
 def some_strings(obj: JsonObject, key: str, at: str) -> tuple[str, ...]:
@@ -204,12 +184,6 @@ def choices_of(obj: JsonObject, key: str, at: str, choices: tuple[str, ...], nul
     return tuple(items)
 
 
-def default_choices_of(
-    obj: JsonObject, key: str, at: str, choices: tuple[str, ...], default: tuple[str, ...]
-) -> tuple[str, ...]:
-    return choices_of(obj, key, at, choices, False) if key in obj else default
-
-
 def integers(obj: JsonObject, key: str, at: str, low: int, high: int, nullable: bool) -> tuple[int, ...]:
     items = array(obj, key, at, nullable)
     return tuple([checked_integer(item, f"{at}/{key}/{index}", low, high) for index, item in enumerate(items)])
@@ -224,14 +198,13 @@ def required_object(obj: JsonObject, key: str, at: str, parse: Callable[[object,
     return parse(required(obj, key, at), f"{at}/{key}")
 
 
-def optional_object(obj: JsonObject, key: str, at: str, parse: Callable[[object, str], T], nullable: bool) -> T | None:
-    if key not in obj or (nullable and obj[key] is None):
-        return None
-    return parse(obj[key], f"{at}/{key}")
+def nullable_object(obj: JsonObject, key: str, at: str, parse: Callable[[object, str], T]) -> T | None:
+    """An object that is there, or None for null."""
+    return None if obj[key] is None else parse(obj[key], f"{at}/{key}")
 
 
 def _entries(obj: JsonObject, key: str, at: str, nullable: bool) -> JsonObject:
-    if key not in obj or (nullable and obj[key] is None):
+    if nullable and obj[key] is None:
         return {}
     entries = json_object(obj[key], f"{at}/{key}")
     for name in entries:

@@ -6,6 +6,7 @@ can be reached from the modules' globals is written down. The two lists must be 
 
 from __future__ import annotations
 
+import ast
 import os
 import resource
 import subprocess
@@ -147,3 +148,23 @@ def test_the_walk_finds_what_a_module_keeps(tmp_path: Path, statement: str) -> N
         )
         outputs.append(result.stdout)
     assert outputs[0] != outputs[1]
+
+
+# Tools, and commands that no engine waits for.
+MAY_COMPILE_PATTERNS = {"cli/completion", "doctor", "spec/generate.py"}
+
+
+def test_patterns_are_compiled_at_import() -> None:
+    """re's cache is empty at every start: a pattern in a function's body would be compiled by each process anew."""
+    found = []
+    for path in sorted((ROOT / "ocirt").rglob("*.py")):
+        name = path.relative_to(ROOT / "ocirt").as_posix()
+        if any(name.startswith(excluded) for excluded in MAY_COMPILE_PATTERNS):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+                continue
+            of_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
+            if of_re and node.func.attr != "compile" and isinstance(node.args[0], ast.Constant):
+                found.append(f"{name}:{node.lineno}")
+    assert found == []

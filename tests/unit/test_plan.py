@@ -102,9 +102,30 @@ def test_tolerated_errnos_are_in_the_head() -> None:
     assert list(record.head.tolerated) == [38, 1]
 
 
-def test_a_nul_is_an_error_with_the_pointer() -> None:
-    with pytest.raises(SpecError, match=r"^/hostname: .*NUL"):
-        Plan(ops=(ops.SetHostname("/hostname", "a\0b"),)).encode()
+@pytest.mark.parametrize(
+    ("op", "pointer"),
+    [
+        (ops.SetHostname("/hostname", "a\0b"), "/hostname"),
+        (ops.Execute("/process/args", ("a", "b\0"), ()), "/process/args"),
+    ],
+)
+def test_a_nul_is_an_error_with_the_pointer(op: ops.Op, pointer: str) -> None:
+    before, after = ops.SetDomainname("/domainname", "b"), ops.MaskPath("/linux/maskedPaths/0", "/x\0")
+    with pytest.raises(SpecError, match=f"^{pointer}: .*NUL"):
+        Plan(ops=(before, op, after)).encode()
+
+
+def test_what_is_the_same_is_kept_once() -> None:
+    env, mask = ("A=1", "B=2"), b"\1\2\3"
+    execute = ops.Execute("/process/args", ("A=1",), env)
+    hook = ops.RunHook("", "A=1", env, env, "B=2", "")
+    data = Plan(ops=(hook, ops.SetCpuAffinity("", mask), ops.SetCpuAffinity("", mask), execute)).encode()
+    (_, first), (_, one), (_, other), (_, last) = records_of(data)
+    assert first.args == first.env == last.env != last.args
+    assert one.mask == other.mask
+    start = HEADER_BYTES + header_of(data).op_bytes
+    assert (one.mask % 8, data[start + one.mask + 8 :][: len(mask)]) == (0, mask)
+    assert data.count(b"A=1\0") == data.count(b"B=2\0") == 1
 
 
 @pytest.mark.parametrize(

@@ -442,6 +442,21 @@ def test_pid_of_another_process_is_not_taken_for_the_container(store: Store, sle
     assert sleeper.poll() is None
 
 
+@pytest.mark.parametrize("number", [errno.ESRCH, errno.EINVAL])
+def test_a_process_that_is_gone_in_every_kernels_words(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """To Linux 6.1 a number that is still a session's is an invalid argument."""
+
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    container = store.create("c1", record(pid=1234567, start_time=1))
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    assert container.pidfd() is None
+    assert not container.send_signal(9)
+
+
 def test_signals(store: Store, sleeper: subprocess.Popen[bytes]) -> None:
     container = store.create("c1", record(status="created", pid=sleeper.pid, start_time=start_time(sleeper.pid)))
     assert container.send_signal(0)

@@ -29,7 +29,7 @@ SEMVER = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-{_PART}(\.{_PART})*)?(\+
 SUPPORTED_MAJOR = 1
 # __NEW_UTS_LEN of the kernel, in bytes.
 MAX_UTS_BYTES = 64
-IDMAP_OPTIONS = ("idmap", "ridmap")
+IDMAP_OPTIONS = frozenset(("idmap", "ridmap"))
 HOOK_NAMES = {
     "prestart": "prestart",
     "create_runtime": "createRuntime",
@@ -71,6 +71,7 @@ def uts_names(spec: Spec) -> Problems:
 
 def mounts(spec: Spec) -> Problems:
     """config.md#mounts. The options themselves are the mount compiler's matter."""
+    user_namespace = namespace_of(spec, "user")
     for index, mount in enumerate(spec.mounts):
         at = f"/mounts/{index}"
         if not mount.destination:
@@ -84,7 +85,7 @@ def mounts(spec: Spec) -> Problems:
             yield SpecError(at, "a mount that is no bind mount needs a type", REQUIRED)
         if mount.uid_mappings or mount.gid_mappings:
             yield from _mappings(mount, at)
-        elif not namespace_of(spec, "user"):
+        elif not user_namespace and not IDMAP_OPTIONS.isdisjoint(mount.options):
             yield from _idmap_options(mount, at)
 
 

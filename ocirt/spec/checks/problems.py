@@ -26,7 +26,10 @@ def linux_of(spec: Spec) -> Linux:
 
 
 def namespace_of(spec: Spec, kind: str) -> Namespace | None:
-    return next((namespace for namespace in linux_of(spec).namespaces if namespace.type == kind), None)
+    for namespace in linux_of(spec).namespaces:
+        if namespace.type == kind:
+            return namespace
+    return None
 
 
 def has_dotdot(path: str) -> bool:
