@@ -29,7 +29,9 @@
 #define CHUNK_SPANS 64
 #define LARGE (-1)
 /* What a usual command touches of the first arena. */
-#define ARENA_NEAR_BYTES ((size_t)208 << 10)
+#define ARENA_NEAR_BYTES ((size_t)320 << 10)
+/* Larger requests are tables that are mostly not touched, as CPython's of its arenas are. */
+#define NEAR_SPANS 6
 
 struct block {
     struct block *next;
@@ -162,7 +164,7 @@ static void *take_stretch(struct stretch *from, size_t spans) {
 }
 
 static void *take_reserve(size_t spans) {
-    void *at = spans < CHUNK_SPANS ? take_stretch(&reserve_small, spans) : NULL;
+    void *at = spans <= NEAR_SPANS ? take_stretch(&reserve_small, spans) : NULL;
     return at ? at : take_stretch(&reserve_large, spans);
 }
 

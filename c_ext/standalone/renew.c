@@ -16,6 +16,7 @@
 
 static PyObject *environment; /* posix.environ, which is what os.environ holds */
 static PyObject *system_dict; /* of the module sys */
+static PyObject *argument_names[2];
 static PyObject *set_handler; /* signal.signal */
 static PyObject *int_handler; /* signal.default_int_handler */
 
@@ -35,7 +36,9 @@ int renew_prepare(void) {
     system_dict = import_attribute("sys", "__dict__");
     set_handler = import_attribute("_signal", "signal");
     int_handler = import_attribute("_signal", "default_int_handler");
-    if (!environment || !system_dict || !set_handler || !int_handler)
+    argument_names[0] = PyUnicode_InternFromString("argv");
+    argument_names[1] = PyUnicode_InternFromString("orig_argv");
+    if (!environment || !system_dict || !set_handler || !int_handler || !argument_names[0] || !argument_names[1])
         return -1;
     PyDict_Clear(environment);
     return 0;
@@ -70,10 +73,9 @@ static PyObject *decoded(int argc, char **argv) {
 }
 
 static int renew_arguments(int argc, char **argv) {
-    static const char *const names[] = {"argv", "orig_argv"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    for (size_t i = 0; i < sizeof argument_names / sizeof *argument_names; i++) {
         PyObject *list = decoded(argc, argv);
-        int failed = !list || PyDict_SetItemString(system_dict, names[i], list) != 0;
+        int failed = !list || PyDict_SetItem(system_dict, argument_names[i], list) != 0;
         Py_XDECREF(list);
         if (failed)
             return -1;

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
+import importlib.machinery
 import json
 import os
 import sys
@@ -50,6 +52,10 @@ def prepare() -> Callable[[], None]:
 
 def _import_all() -> None:
     archive = sys.path[0]
+    # main.c has made this one, without what an import statement looks for.
+    spec: Any = importlib.machinery.ModuleSpec("ocirt._native", None)
+    spec._initializing = False
+    sys.modules["ocirt._native"].__spec__ = spec
     for name in sorted(zipimport.zipimporter(archive)._files):  # type: ignore[attr-defined]
         module, suffix = os.path.splitext(name)
         if suffix == ".pyc":
@@ -77,17 +83,64 @@ def _warm_up() -> None:
     paths: Any = importlib.import_module("ocirt.cgroup.paths")
     compiler: Any = importlib.import_module("ocirt.compile")
     constants: Any = importlib.import_module("ocirt.constants")
+    record: Any = importlib.import_module("ocirt.record")
+    devices: Any = importlib.import_module("ocirt.cgroup.devices")
+    resources: Any = importlib.import_module("ocirt.cgroup.resources")
+    manager: Any = importlib.import_module("ocirt.cgroup.manager")
+    protocol: Any = importlib.import_module("ocirt.protocol")
     raw = json.dumps(importlib.import_module("ocirt.commands.spec").default_config(), indent=1).encode()
     machine = host.Host(cgroup=paths.CgroupHost("/sys/fs/cgroup", "/", "/", "/"))
     state = {"ociVersion": "1.0.2", "id": "a", "bundle": "/b"}
     create = compiler.CreateRequest(container_id="a", bundle="/b", rootfs="/b/rootfs", state=state, cgroup="/a")
     execute = compiler.ExecRequest(container_id="a", rootfs="/b/rootfs", namespaces=constants.CLONE_NEWNS)
+    cgroup = manager.CgroupRecord(manager="cgroupfs", path="/a")
+    _call_system()
+    _use_native()
     for _ in range(_WARM):
         cli.parse(["--root", "/r", "run", "--bundle", "/b", "a"], flags.Args(table.GLOBAL_FLAGS))
         config = spec.parse_config(load.decode(raw, "config.json"))
         spec.check_spec(config)
         compiler.compile_create(config, machine, create).plan.encode()
         compiler.compile_exec(config.process, config, machine, execute).plan.encode()
+        resources.compile_resources(config.linux.resources)
+        devices.compile_device_filter(config.linux.resources.devices).program()
+        made = record.Record("a", "1.0.2", "/b", "/b/rootfs", cgroup=record.cgroup_properties(cgroup)).changed(pid=1)
+        read = record.Record.decode(made.encode())
+        read.cgroup_record()
+        read.oci_state(record.Status.CREATED, 1)
+        protocol.Message.decode(protocol.GO)
+
+
+def _call_system() -> None:
+    """Functions in C make a table of the names of their parameters at their first call that has any: those of a start.
+
+    Each name is looked up in the table of all strings of all modules, on pages of its own.
+    """
+    for name in "open mkdir mkfifo stat unlink rmdir rename access chmod chown readlink symlink mknod".split():
+        call = getattr(os, name)
+        arguments = {"rename": ("", ""), "symlink": ("", ""), "chown": ("", -1, -1)}.get(name, ("",))
+        mode = (0,) if name in ("open", "access", "chmod", "mknod") else ()
+        directory = {"src_dir_fd": -1, "dst_dir_fd": -1} if name == "rename" else {"dir_fd": -1}
+        with contextlib.suppress(OSError):
+            call(*arguments, *mode, **directory)
+    for function, options in (
+        (os.pidfd_open, {"pid": -1, "flags": 0}),
+        (os.stat, {"path": "", "follow_symlinks": False}),
+    ):
+        with contextlib.suppress(OSError):
+            function(**options)
+
+
+def _use_native() -> None:
+    """cffi finds out about a type, a constant or a function when it is asked for it first."""
+    native: Any = importlib.import_module("ocirt._native")
+    for name in native.ffi.list_types()[1]:
+        native.ffi.typeof(f"struct {name}").fields  # noqa: B018
+        native.ffi.typeof(f"struct {name} *")
+    for text in ("char[]", "char *[]", "int[]", "int *", "uint32_t[]", "char *"):
+        native.ffi.typeof(text)
+    for name in dir(native.lib):
+        getattr(native.lib, name)
 
 
 def _forget_the_build() -> None:

@@ -22,6 +22,8 @@ LIBC = ("*libc.a:*", "*libgcc.a:*", "*libgcc_eh.a:*", "*crt1.o", "*crti.o", "*cr
 _DATA = re.compile(r"(  \.data\s*:\s*\{\s*)(\*\(\.data \.data\.\* \.gnu\.linkonce\.d\.\*\))")
 _BSS = re.compile(r"\*\(\.bss \.bss\.\* \.gnu\.linkonce\.b\.\*\)(\s*)\*\(COMMON\)([^}]*\})")
 _HEAP = "*image_heap.o"
+# CPython's table of arenas: large, and a start uses one entry. It need not take room in the huge page.
+_LAST = "*obmalloc.o"
 
 
 class LayoutError(Exception):
@@ -37,13 +39,13 @@ def linker_script(compiler: Sequence[str]) -> str:
         raise LayoutError("the linker shows no script")
     text = parts[1]
     libc = " ".join(f"{files}(.data .data.* .bss .bss.* COMMON)" for files in LIBC)
-    others = f"*(EXCLUDE_FILE({_HEAP}) .bss EXCLUDE_FILE({_HEAP}) .bss.* .gnu.linkonce.b.*)"
+    others = f"*(EXCLUDE_FILE({_HEAP} {_LAST}) .bss EXCLUDE_FILE({_HEAP} {_LAST}) .bss.* .gnu.linkonce.b.*)"
     boundary = f"  . = ALIGN({HUGE_PAGE_BYTES:#x});\n"
     libc_data = f"  .libc_data : {{ {libc} *(__libc_freeres_ptrs) }}\n{boundary}"
     heap = f"\n{boundary}  .image_heap : {{ {_HEAP}(.bss.heap) saved_end = .; }}"
     for old, new in (
         (_DATA, rf"{libc_data}\1saved_start = .; \2"),
-        (_BSS, rf"{others}\1*(COMMON) {_HEAP}(.bss) {_HEAP}(.bss.hot) hot_end = .;\2{heap}"),
+        (_BSS, rf"{others}\1*(COMMON) {_HEAP}(.bss) {_HEAP}(.bss.hot) {_LAST}(.bss .bss.*) hot_end = .;\2{heap}"),
     ):
         text, count = old.subn(new, text)
         if count != 1:
