@@ -1,15 +1,18 @@
-# setup, build, binary, demo, man, test, test-vm, test-engines, conformance, bench, lint, install, clean. Every target
-# installs what it needs, asks nothing and reads no input; a second run does only what has changed. Without root it works
-# where the system packages are there.
+# setup, build, binary, wheel, demo, man, test, test-modules, test-vm, test-engines, conformance, bench, lint, sanitize,
+# install, uninstall, clean. Every target installs what it needs, asks nothing and reads no input; a second run does only
+# what has changed. Without root it works where the system packages are there.
 
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
+WHEEL_DIR ?= dist
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Those that are installed are compared with ocirt.
 CONFORMANCE_RUNTIMES ?= ocirt $(wildcard /usr/sbin/runc /usr/bin/crun)
 CONFORMANCE_ARGS ?=
+# What runs a second time, with the modules.
+MODULES_TESTS ?= tests/integration
 # What runs in the machine with every controller (tools/vm.py), and in the one with systemd as its first process.
 # Emulated, it takes ten times as long as here: hence those tests alone to which the kernel or systemd matter.
 VM_TESTS ?= tests/vm tests/integration/cgroup tests/integration/rootless/test_cgroups.py tests/c/test_process_limits.py \
@@ -21,7 +24,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 OCIRT ?= $(BIN)/python -I -m ocirt
-LIBDIR := $(PREFIX)/lib/ocirt
 SHARE := $(PREFIX)/share
 COMPLETIONS := bash-completion/completions/ocirt zsh/site-functions/_ocirt fish/vendor_completions.d/ocirt.fish
 
@@ -35,7 +37,8 @@ export PIP_NO_INPUT := 1
 EDITABLE := --config-settings editable_mode=compat
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: setup build binary demo man test test-vm test-engines conformance bench lint sanitize install uninstall clean
+.PHONY: setup build binary wheel demo man test test-modules test-vm test-engines conformance bench lint sanitize install \
+	uninstall clean FORCE
 
 setup: $(STAMPS)/test
 
@@ -61,12 +64,26 @@ $(STAMPS)/test: $(STAMPS)/build pyproject.toml tools/setup.sh
 build: $(STAMPS)/build
 
 # One static file with the interpreter started in it: docs/standalone.md.
+BINARY := dist/ocirt
+BINARY_SOURCES := $(shell find ocirt c_ext tools/standalone -name '*.py' -o -name '*.json' -o -path 'c_ext/*.[ch]')
+
 $(STAMPS)/binary: $(STAMPS)/build tools/setup.sh
 	sh tools/setup.sh binary
 	touch $@
 
-binary: $(STAMPS)/binary
-	$(BIN)/python -m tools.standalone dist/ocirt
+# It changes when --version is to say something else.
+build/commit: FORCE
+	@$(PYTHON) -m tools.commit $@
+
+$(BINARY): $(STAMPS)/binary $(BINARY_SOURCES) build/commit
+	$(BIN)/python -m tools.standalone $@
+
+binary: $(BINARY)
+
+# Below build/lib setuptools would find modules that the tree has no more.
+wheel: $(BINARY)
+	rm -rf build/lib* build/bdist* build/scripts*
+	OCIRT_WHEEL_BINARY=$(BINARY) $(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w '$(WHEEL_DIR)' . </dev/null
 
 demo: $(STAMPS)/build
 	$(BIN)/python tools/demo.py .demo $(OCIRT)
@@ -86,9 +103,12 @@ build/sanitize/ocirt-init: $(STAMPS)/test $(C_SOURCES) $(C_HEADERS)
 
 sanitize: build/sanitize/ocirt-init
 
-# The machine's tests are part of it where such a machine boots: QEMU and a kernel are installed, which CI sees to.
-test: lint sanitize
-	$(BIN)/python -m pytest --ignore tests/engines $(PYTEST_ARGS) </dev/null
+# With the binary, since that is what is installed, and twice as fast. The machine's tests are part of it where such a
+# machine boots: QEMU and a kernel are installed, which CI sees to. PYTEST_ARGS choose of the first run; there is no
+# second one then.
+test: lint sanitize $(BINARY)
+	OCIRT=$(BINARY) $(BIN)/python -m pytest --ignore tests/engines $(PYTEST_ARGS) </dev/null
+	$(if $(PYTEST_ARGS),,$(MAKE) test-modules)
 	if [ "$$CI" = true ]; then $(MAKE) $(STAMPS)/vm; fi
 	if $(BIN)/python tools/vm.py --systemd --timeout 600 -- true </dev/null; then $(MAKE) test-vm; else \
 		echo 'test-vm: not run on this machine, for the reason above'; fi
@@ -97,10 +117,15 @@ $(STAMPS)/vm: $(STAMPS)/test tools/setup.sh
 	sh tools/setup.sh vm
 	touch $@
 
-VM := $(BIN)/python tools/vm.py --verbose --timeout $(VM_TIMEOUT)
-VM_PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+# The integration tests once more, without those of other runtimes. Both forms are the same source, but in this one a
+# module is imported when it is needed: by another user, in another folder, with another root.
+test-modules: $(STAMPS)/test $(BINARY)
+	$(BIN)/python -m pytest -k 'not [runc' $(MODULES_TESTS) </dev/null
 
-test-vm: $(STAMPS)/vm
+VM := $(BIN)/python tools/vm.py --verbose --timeout $(VM_TIMEOUT)
+VM_PYTEST := env OCIRT=$(BINARY) $(BIN)/python -m pytest -p no:cacheprovider
+
+test-vm: $(STAMPS)/vm $(BINARY)
 	$(VM) -- $(VM_PYTEST) -n 2 -m cgroup $(VM_TESTS) </dev/null
 	$(VM) --systemd -- $(VM_PYTEST) -m systemd $(VM_SYSTEMD_TESTS) </dev/null
 
@@ -110,7 +135,7 @@ $(STAMPS)/engines: $(STAMPS)/test pyproject.toml tools/setup.sh
 	touch $@
 
 # As root: ocirt in containerd, Docker, Podman and Buildah, here and, for what needs controllers, in the machine.
-test-engines: $(STAMPS)/engines binary
+test-engines: $(STAMPS)/engines $(BINARY)
 	rm -rf build/engines
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/engines </dev/null
 	if [ "$$CI" = true ]; then $(MAKE) $(STAMPS)/vm; fi
@@ -124,25 +149,19 @@ conformance: $(STAMPS)/test
 	$(BIN)/python spec-conformance/run $(addprefix --runtime ,$(CONFORMANCE_RUNTIMES)) $(CONFORMANCE_ARGS) </dev/null
 
 # As root. bench/README.md says what it measures, and which runtimes.
-bench: $(STAMPS)/test
+bench: $(STAMPS)/test $(BINARY)
 	$(BIN)/python -m bench $(BENCH_ARGS) </dev/null
 
-# Self-contained below LIBDIR, started by a script that reads neither the environment nor any site-packages.
-install: $(STAMPS)/build
-	rm -rf '$(DESTDIR)$(LIBDIR)' build/lib* build/bdist*
-	$(BIN)/python -m pip install -q --no-build-isolation --target '$(DESTDIR)$(LIBDIR)' . </dev/null
-	rm -rf '$(DESTDIR)$(LIBDIR)/bin'
-	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
-	$(BIN)/python tools/launcher.py '$(LIBDIR)' > '$(DESTDIR)$(PREFIX)/bin/ocirt'
-	chmod 755 '$(DESTDIR)$(PREFIX)/bin/ocirt'
+install: $(BINARY)
+	install -D -m 755 $(BINARY) '$(DESTDIR)$(PREFIX)/bin/ocirt'
 	$(BIN)/python tools/man.py '$(DESTDIR)$(SHARE)/man/man8'
 	for file in $(COMPLETIONS); do mkdir -p "$$(dirname '$(DESTDIR)$(SHARE)'/$$file)"; done
-	$(OCIRT) completion bash > '$(DESTDIR)$(SHARE)/bash-completion/completions/ocirt'
-	$(OCIRT) completion zsh > '$(DESTDIR)$(SHARE)/zsh/site-functions/_ocirt'
-	$(OCIRT) completion fish > '$(DESTDIR)$(SHARE)/fish/vendor_completions.d/ocirt.fish'
+	$(BINARY) completion bash > '$(DESTDIR)$(SHARE)/bash-completion/completions/ocirt'
+	$(BINARY) completion zsh > '$(DESTDIR)$(SHARE)/zsh/site-functions/_ocirt'
+	$(BINARY) completion fish > '$(DESTDIR)$(SHARE)/fish/vendor_completions.d/ocirt.fish'
 
 uninstall:
-	rm -rf '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin/ocirt'
+	rm -f '$(DESTDIR)$(PREFIX)/bin/ocirt'
 	rm -f '$(DESTDIR)$(SHARE)'/man/man8/ocirt.8 '$(DESTDIR)$(SHARE)'/man/man8/ocirt-*.8
 	for file in $(COMPLETIONS); do rm -f '$(DESTDIR)$(SHARE)'/$$file; done
 

@@ -1,10 +1,22 @@
-"""What pyproject.toml cannot say: that c_ext/build.py makes an extension module, and which commit is built."""
+"""What pyproject.toml cannot say: that c_ext/build.py makes an extension module, which commit is built, and what the
+wheel's `ocirt` is. That is the standalone binary that $OCIRT_WHEEL_BINARY names, as in `make wheel`; otherwise a script
+that runs the modules, which works where no binary can be made.
+"""
 
-import subprocess
+import os
+import sys
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+
+# isort: split
+from distutils.command.build_scripts import build_scripts  # setuptools' own, once that is imported
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from tools.commit import source_commit
+
+BINARY = os.environ.get("OCIRT_WHEEL_BINARY")
 
 
 class BuildWithCommit(build_py):
@@ -12,21 +24,21 @@ class BuildWithCommit(build_py):
 
     def run(self) -> None:
         super().run()
-        commit = None if self.editable_mode else source_commit()
-        if commit:
-            Path(self.build_lib, "ocirt", "_commit.py").write_text(f'COMMIT = "{commit}"\n', encoding="ascii")
+        if not self.editable_mode:
+            Path(self.build_lib, "ocirt", "_commit.py").write_text(f'COMMIT = "{source_commit()}"\n', encoding="ascii")
 
 
-def source_commit() -> str | None:
-    """The commit of the work tree, with -dirty where it differs from it; None outside of a work tree of git."""
-    here = Path(__file__).resolve().parent
-    if not (here / ".git").exists():
-        return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+class CopyBinary(build_scripts):
+    """Takes the binary as it is; setuptools' own command reads scripts as text, for their first lines."""
+
+    def copy_scripts(self) -> tuple[list[str], list[str]]:
+        self.mkpath(self.build_dir)
+        copies = [self.copy_file(script, self.build_dir)[0] for script in self.scripts]
+        return copies, copies
 
 
-setup(cffi_modules=["c_ext/build.py:ffi"], cmdclass={"build_py": BuildWithCommit})
+setup(
+    cffi_modules=["c_ext/build.py:ffi"],
+    cmdclass={"build_py": BuildWithCommit, "build_scripts": CopyBinary},
+    **({"scripts": [BINARY]} if BINARY else {"entry_points": {"console_scripts": ["ocirt = ocirt.cli:main"]}}),
+)

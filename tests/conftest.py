@@ -9,6 +9,7 @@ summed up by reason.
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Folders, containers and cgroups of this session have the token in their names: others may test at the same time.
     os.environ.setdefault(TOKEN_VARIABLE, f"ot{uuid.uuid4().hex[:8]}")
+    # Tests interrupt what they start, which a shell's background job would have ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if IS_ROOT:
         isolation.enter_private_mounts()
         isolation.become_subreaper()

@@ -35,14 +35,18 @@ class Sandbox:
         self, *, user: bool, prepare: str = "", outer: str = "", uid: int | None = None, propagation: str = "private"
     ) -> None:
         options = ["--mount", "--propagation", propagation, *(["--user", "--map-root-user"] if user else [])]
-        command = ["unshare", *options, "sh", "-ec", f"{prepare}\necho; exec cat"]
+        command = ["unshare", *options, "sh", "-ec", f"{prepare}\nexec cat"]
         if outer:
             command = ["unshare", *options, "sh", "-ec", f'{outer}\nexec "$@"', "sh", *command]
         owner: dict[str, Any] = {"user": uid, "group": uid, "extra_groups": []} if uid is not None else {}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", **owner)
         self.user = user
         self.pid = self._process.pid
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
+        # An answer of cat's: from then on a test may take everything away that the process would need to begin.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._process.stdin.fileno(), b"\n")
         if self._process.stdout.readline() != b"\n":
             self.close()
             raise OSError(f"{command} failed")

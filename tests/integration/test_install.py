@@ -1,4 +1,4 @@
-"""`make install`: what it puts in place runs a container by itself, wherever it is called from and with what around."""
+"""`make install`: the standalone binary, which runs a container wherever it is called from and with what around."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.bundle import make_template
+from tools.commit import source_commit
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
+BINARY = ROOT / "dist" / "ocirt"
 COMPLETIONS = (
     "bash-completion/completions/ocirt",
     "zsh/site-functions/_ocirt",
@@ -37,9 +39,40 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prefix
 
 
-def test_version_names_the_commit(prefix: Path) -> None:
-    commit = output("git", "rev-parse", "HEAD").strip() if (ROOT / ".git").exists() else "unknown"
-    assert f"\ncommit: {commit}" in output(prefix / "bin/ocirt", "--version")
+def test_the_binary_of_this_commit_is_installed(prefix: Path) -> None:
+    ocirt = prefix / "bin/ocirt"
+    assert ocirt.read_bytes() == BINARY.read_bytes()
+    assert ocirt.stat().st_mode & 0o777 == 0o755
+    version = output(ocirt, "--version")
+    assert f"\ncommit: {source_commit()}\n" in version
+    assert "\nstandalone: one file (saved)\n" in version
+
+
+def test_nothing_has_changed(prefix: Path) -> None:
+    """The binary, which takes half a minute, is not made again."""
+    before = BINARY.stat()
+    output("make", "-s", "binary")
+    after = BINARY.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "ocirt/cli/parse.py",
+        "ocirt/spec/schema/config.json",
+        "c_ext/standalone/save.c",
+        "c_ext/standalone/alloc.h",
+        "tools/standalone/image.py",
+    ],
+)
+def test_what_the_binary_is_made_of(prefix: Path, tmp_path: Path, source: str) -> None:
+    """Where a source is newer, the binary is made: the builder's interpreter is called, a stand-in here."""
+    (tmp_path / "python").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
+    (tmp_path / "python").chmod(0o755)
+    assert (ROOT / source).exists()
+    output("make", "-s", "binary", f"BIN={tmp_path}", "--what-if", source)
+    assert (tmp_path / "called").read_text() == "-m tools.standalone dist/ocirt\n"
 
 
 def test_manual_and_completion(prefix: Path) -> None:

@@ -23,8 +23,8 @@ from tests.support.unprivileged import (
     UID,
     User,
     give_bundle,
+    moved_command,
     prepared,
-    project_command,
     reach,
 )
 
@@ -248,9 +248,7 @@ def inner(new: NewContainer, scratch: Path) -> Container:
 def script_of(inner: Container, *commands: str) -> str:
     """A script for the outer container; @ stands for the runtime's command line."""
     state = inner.bundle / "state"
-    given = os.environ.get("OCIRT")  # a binary of the project is where the project is in there
-    inside = given and shlex.join(os.path.abspath(word) if "/" in word else word for word in shlex.split(given))
-    words = inside.replace(str(PROJECT), INNER_PROJECT) if inside else shlex.join(project_command(Path(INNER_PROJECT)))
+    words = shlex.join(moved_command(inner.runtime.command, Path(INNER_PROJECT)))
     runtime = f"{words} --root {state}"
     return "set -e; " + "; ".join(commands).replace("@", runtime)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from tests.support.bundle import default_config
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = (sys.executable, "-I", "-m", "ocirt")
 
 
 @pytest.fixture(scope="session")

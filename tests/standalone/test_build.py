@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.standalone.conftest import ROOT
+from tools import commit
 from tools.standalone import layout, placement, selftest
 
 
@@ -50,6 +51,33 @@ def test_the_plain_binary(binary: Path, tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.o"))
     build(tmp_path / "plain", tree, "--plain", umask=0o22)
     selftest.check(tmp_path / "plain" / "binary", "plain")
+
+
+def test_where_none_can_be_made(tmp_path: Path) -> None:
+    """On a machine without Debian's tools, one line says so, and nothing is made."""
+    command: list[str | Path] = [sys.executable, "-m", "tools.standalone", tmp_path / "binary"]
+    command += ["--build", tmp_path / "build"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PATH": str(tmp_path)}, check=False, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("standalone: no binary can be made here: ")
+    assert "'dpkg-query'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "binary").exists()
+
+
+def test_the_commits_file_is_new_where_the_commit_is(tmp_path: Path) -> None:
+    """Which is what make goes by."""
+    file = tmp_path / "build" / "commit"
+    commit.main(file)
+    assert file.read_text() == f"{commit.source_commit()}\n"
+    os.utime(file, (1, 1))
+    commit.main(file)
+    assert file.stat().st_mtime == 1
+    file.write_text("another\n")
+    commit.main(file)
+    assert file.read_text() == f"{commit.source_commit()}\n"
 
 
 def test_the_linkers_script_is_understood() -> None:

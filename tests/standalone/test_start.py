@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.standalone.conftest import MODULES
-from tests.support.runtime import wait_for
+from tests.support.runtime import MODULES, wait_for
 
 Command = Sequence[str | bytes | Path]
 

@@ -25,6 +25,8 @@ from tests.support.bundle import Config, default_config, link_tree
 from tests.support.facts import Facts
 
 TIMEOUT_SECONDS = 30.0
+# ocirt as this tree has it.
+MODULES = (sys.executable, "-I", "-m", "ocirt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Runtime:
 def find_runtime(name: str, root: Path) -> Runtime | None:
     """The runtime of that name, or None where it isn't installed. ocirt's command line is $OCIRT, if set."""
     if name == "ocirt":
-        words = shlex.split(os.environ.get("OCIRT", "")) or [sys.executable, "-I", "-m", "ocirt"]
+        words = shlex.split(os.environ.get("OCIRT", "")) or list(MODULES)
         if "/" in words[0]:  # tests change the working directory
             words[0] = os.path.abspath(words[0])
         return Runtime(name, tuple(words), root)

@@ -11,7 +11,6 @@ import functools
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from tests.support import leaks
 from tests.support.bundle import Config, mount_entry, without_namespace
 from tests.support.isolation import CGROUP
-from tests.support.runtime import Container, Runtime
+from tests.support.runtime import MODULES, Container, Runtime
 
 UID = 54321
 NAME = "ocirttest"
@@ -140,17 +139,20 @@ def reach(runtime: Runtime, uid: int, folder: Path) -> tuple[dict[str, Path], Ru
 
     `folder` is one that he can enter.
     """
-    if runtime.name != "ocirt" or "OCIRT" in os.environ or _may_execute(uid, runtime.command):
+    if runtime.name != "ocirt" or _may_execute(uid, runtime.command):
         return {}, runtime
     project = folder / "project"
     project.mkdir(exist_ok=True)
-    return {str(project): PROJECT}, replace(runtime, command=project_command(project))
+    return {str(project): PROJECT}, replace(runtime, command=moved_command(runtime.command, project))
 
 
-def project_command(project: Path) -> tuple[str, ...]:
-    """ocirt's command line for the project mounted in another place."""
-    python = project / Path(sys.executable).absolute().relative_to(PROJECT)
-    return ("env", f"PYTHONPATH={project}", str(python), "-P", "-m", "ocirt")
+def moved_command(command: tuple[str, ...], project: Path) -> tuple[str, ...]:
+    """ocirt's command line where the project is mounted in another place."""
+    moved = tuple(word.replace(str(PROJECT), str(project)) for word in command)
+    if command != MODULES:
+        return moved
+    # Where the modules are, the virtual environment has as a path of the first place.
+    return ("env", f"PYTHONPATH={project}", moved[0], "-P", "-m", "ocirt")
 
 
 @functools.cache

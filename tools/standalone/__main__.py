@@ -15,17 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.commit import source_commit
 from tools.standalone import link, placement, selftest, sources
 from tools.standalone.layout import LayoutError
 
 ROOT = link.ROOT
-
-
-def source_commit() -> str:
-    """As setup.py has it: the commit of the work tree, with -dirty where it differs from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def make_archive(build: Path, commit: str) -> Path:
@@ -109,6 +103,21 @@ class Builder:
         return image
 
 
+def make(options: argparse.Namespace) -> Path:
+    """The saved image, or the plain binary where none can be made. Raises what says why there is neither."""
+    build: Path = options.build.resolve()
+    build.mkdir(parents=True, exist_ok=True)
+    builder = Builder(build, options.commit)
+    if not options.plain:
+        try:
+            return builder.saved(options.placement)
+        except (LayoutError, subprocess.CalledProcessError, selftest.SelfTestError) as error:
+            print(f"standalone: no saved image: {error}; the plain binary is made instead", file=sys.stderr)
+    made, _ = builder.program("program-plain", can_be_saved=False)
+    selftest.check(made, "plain")
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.standalone", description=__doc__.partition("\n")[0])
     parser.add_argument("output", nargs="?", type=Path, default=ROOT / "dist" / "ocirt")
@@ -119,21 +128,15 @@ def main() -> None:
         "--placement", type=Path, help="use build/standalone/placement of another build, for the same bytes"
     )
     options = parser.parse_args()
-    build: Path = options.build.resolve()
-    build.mkdir(parents=True, exist_ok=True)
-    builder = Builder(build, options.commit)
-    made = None
-    if not options.plain:
-        try:
-            made = builder.saved(options.placement)
-        except (LayoutError, subprocess.CalledProcessError, selftest.SelfTestError) as error:
-            print(f"standalone: no saved image: {error}; the plain binary is made instead", file=sys.stderr)
-    if made is None:
-        made, _ = builder.program("program-plain", can_be_saved=False)
-        selftest.check(made, "plain")
+    try:
+        made = make(options)
+    except (sources.SourceError, OSError, subprocess.CalledProcessError, selftest.SelfTestError) as error:
+        sys.exit(f"standalone: no binary can be made here: {error}; `pip install .` installs the modules")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     partial = options.output.with_name(f".{options.output.name}.part")
-    shutil.copy(made, partial)
+    # In one call: the page cache may then have the program in huge pages, which spares a start forty page faults.
+    partial.write_bytes(made.read_bytes())
+    partial.chmod(0o755)
     partial.rename(options.output)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB")
 
