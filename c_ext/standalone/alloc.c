@@ -1,6 +1,6 @@
 /* malloc(3), and the runtime heap: segregated fits in aligned spans.
  *
- * Memory is handed out in spans of 16 KiB, aligned to their size, so that the span of a block is found by masking its
+ * Memory is handed out in spans of 8 KiB, aligned to their size, so that the span of a block is found by masking its
  * address. A small span serves blocks of one class; its header has the list of those that were freed, and the rest that
  * was never used is carved off in order, so that no page is touched before it is needed. A small span without blocks in
  * use goes back to the pool. Larger requests are a run of spans of their own, mapped and unmapped where they are large.
@@ -17,21 +17,21 @@
 #include <sys/single_threaded.h>
 #include <unistd.h>
 
-#define SPAN_BYTES ((size_t)16 << 10)
+#define SPAN_BYTES ((size_t)8 << 10)
 #define PAGE_BYTES ((size_t)4096)
 #define HEADER_BYTES ((size_t)64)
 #define SMALLEST ((size_t)16)
-#define LARGEST_SMALL ((size_t)2 << 10)
-/* 16 to 128 by 16, then four classes in each doubling up to 2 KiB. */
+#define LARGEST_SMALL ((size_t)1 << 10)
+/* 16 to 128 by 16, then four classes in each doubling up to 1 KiB. */
 #define LINEAR_CLASSES 8
-#define CLASSES (LINEAR_CLASSES + 4 * 4)
+#define CLASSES (LINEAR_CLASSES + 4 * 3)
 /* Spans mapped at once for small blocks, and kept in the pool without being unmapped. */
-#define CHUNK_SPANS 64
+#define CHUNK_SPANS 128
 #define LARGE (-1)
 /* What a usual command touches of the first arena. */
-#define ARENA_NEAR_BYTES ((size_t)320 << 10)
-/* Larger requests are tables that are mostly not touched, as CPython's of its arenas are. */
-#define NEAR_SPANS 6
+#define ARENA_NEAR_BYTES ((size_t)64 << 10)
+/* Larger requests are tables and buffers that are mostly not touched. */
+#define NEAR_SPANS 3
 
 struct block {
     struct block *next;

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* An arena for PyObject_SetArenaAllocator: `bytes` rounded up to spans of 16 KiB, aligned to them. NULL: no memory. */
+/* An arena for PyObject_SetArenaAllocator: `bytes` rounded up to spans of 8 KiB, aligned to them. NULL: no memory. */
 void *arena_alloc(size_t bytes);
 void arena_free(void *arena, size_t bytes);
 

@@ -1,17 +1,18 @@
-/* The heap of the image: blocks with a header, in zones, which lie in two areas: what every start writes to is together
- * with the program's data, in the beginning of a segment that one huge page takes (window.c); the rest is elsewhere.
+/* The heap of the image: blocks with a header, in zones, which lie in two areas: what starts use is together with the
+ * program's data, in the beginning of a segment that one huge page takes (window.c); the rest is elsewhere.
  *
  * Every block that is handed out has a serial number. The build is deterministic, so that the same number means the
  * same object at every build of the same sources, and a placement can say in which zone it belongs (tools/standalone/
  * placement.py, which finds that out):
  *
- *   early   what libc asks for before main() knows the placement.
- *   always  what every start writes to, even that of --version.
- *   hot     what a usual start writes to: every use of an object writes its reference count. Together, these blocks
- * need a fraction of the pages that they would be strewn over. read    what it reads only: the kernel maps sixteen
- * pages at a time where they are not written to. spread  each block on pages of its own, for the profile that tells the
- * two above. kept    what is still there when the image is saved. other   what is gone by then, and all of which
- * nothing is known. Last, so that it need not be in the file.
+ * - early: what libc asks for before main() knows the placement.
+ * - always: what every start writes to, even that of --version.
+ * - hot: what a usual start writes to: every use of an object writes its reference count. Together, these blocks need a
+ *   fraction of the pages that they would be strewn over.
+ * - read: what it reads only.
+ * - spread: each block on pages of its own, for the profile that tells the three above.
+ * - kept: what is still there when the image is saved.
+ * - other: what is gone by then, and all of which nothing is known. Last, so that it need not be in the file.
  *
  * Freed blocks are taken again within their zone. */
 #include "alloc.h"
@@ -76,7 +77,7 @@ static struct zone zones[ZONES];
 static const struct placement *placement;
 static uint32_t serials;
 static int begun;
-static size_t always_bytes, hot_bytes;
+static size_t always_bytes, hot_bytes, read_bytes;
 
 static size_t rounded(size_t value, size_t unit) { return (value + unit - 1) & ~(unit - 1); }
 
@@ -86,7 +87,7 @@ static struct header *header_of(const void *block) { return (struct header *)((c
 static void make_zones(const uint64_t *bytes) {
     char *at = image_hot;
     for (int zone = 0; zone < ZONES; zone++) {
-        if (zone == READ)
+        if (zone == SPREAD)
             at = image_heap;
         size_t rest = (size_t)(image_heap + HEAP_BYTES - at);
         size_t size = zone == EARLY ? EARLY_BYTES : zone < OTHER ? rounded(bytes[zone], PAGE_BYTES) : rest;
@@ -97,6 +98,7 @@ static void make_zones(const uint64_t *bytes) {
     }
     always_bytes = rounded(bytes[ALWAYS], PAGE_BYTES);
     hot_bytes = rounded(bytes[HOT], PAGE_BYTES);
+    read_bytes = rounded(bytes[READ], PAGE_BYTES);
 }
 
 int image_heap_place(const char *path) {
@@ -115,7 +117,7 @@ int image_heap_place(const char *path) {
         return -errno;
     size_t hot = EARLY_BYTES, others = 0;
     for (int zone = ALWAYS; zone < OTHER; zone++)
-        *(zone < READ ? &hot : &others) += rounded(file->bytes[zone], PAGE_BYTES);
+        *(zone < SPREAD ? &hot : &others) += rounded(file->bytes[zone], PAGE_BYTES);
     if ((size_t)status.st_size != sizeof *file + file->count || hot > HOT_BYTES - RESERVE_BYTES)
         return -EINVAL;
     if (others > HEAP_BYTES / 4 * 3)
@@ -296,7 +298,7 @@ void image_heap_seal(void) {
         zone->large = NULL;
     }
     image_heap_size = (size_t)(zones[OTHER].fresh - image_heap);
-    image_hot_size = EARLY_BYTES + always_bytes + hot_bytes;
+    image_hot_size = EARLY_BYTES + always_bytes + hot_bytes + read_bytes;
     image_heap_sealed = 1;
     placement = NULL;
     runtime_heap_begin(image_hot + image_hot_size, HOT_BYTES - image_hot_size);

@@ -4,9 +4,8 @@
  *
  * The linker's script (tools/standalone/layout.py) has put them apart:
  *
- *   code, libc's data | saved_start: data, bss, hot part of the heap | the heap's other part | code that starts use
- *   as linked         | as it is now                                 | as it is now          | as the optimizer made it
- */
+ *   code, libc's data | saved_start: data, bss, hot part of the heap | the heap's other part
+ *   as linked         | as it is now                                 | as it is now */
 #include "save.h"
 
 #include "alloc.h"
@@ -74,31 +73,18 @@ static Elf64_Phdr *segment_of(char *file, const void *address) {
 
 /* Memory as it is now, from the beginning of a segment. */
 static struct part memory(Elf64_Phdr *segment, const char *end) {
-    const char *start = (const char *)segment->p_vaddr; // NOLINT
+    const char *start = (const char *)segment->p_vaddr;
     while (end > start && !end[-1])
         end--;
     return (struct part){segment, start, (size_t)(end - start)};
 }
 
-/* The segment that the optimizer has put behind all others (tools/standalone/hottext.py); NULL where there is none. */
-static Elf64_Phdr *optimized_code(char *file) {
-    Elf64_Ehdr *header = (Elf64_Ehdr *)file;
-    Elf64_Phdr *segments = (Elf64_Phdr *)(file + header->e_phoff);
-    for (int i = 0; i < header->e_phnum; i++)
-        if (segments[i].p_type == PT_LOAD && segments[i].p_vaddr >= (uintptr_t)saved_end)
-            return &segments[i];
-    return NULL;
-}
-
-/* Puts a part behind the one before it. The table of segments may be in it. */
-static Elf64_Off place(Elf64_Ehdr *header, struct part *part, Elf64_Off end) {
-    Elf64_Off from = part->segment->p_offset, page = sizeof zeros;
-    Elf64_Off to = (end + page - 1) / page * page + part->segment->p_vaddr % page;
-    if (header->e_phoff - from < part->segment->p_filesz)
-        header->e_phoff += to - from;
-    part->segment->p_offset = to;
+/* Puts a part behind the one before it, at the offset in a page that its address has. */
+static Elf64_Off place(const struct part *part, Elf64_Off end) {
+    Elf64_Off page = sizeof zeros;
+    part->segment->p_offset = (end + page - 1) / page * page + part->segment->p_vaddr % page;
     part->segment->p_filesz = part->count;
-    return to + part->count;
+    return part->segment->p_offset + part->count;
 }
 
 static int write_image(int fd, char *file) {
@@ -112,17 +98,11 @@ static int write_image(int fd, char *file) {
     image_is_being_made = 0;
     image_heap_seal();
     size_t as_linked = first->p_offset;
-    struct part parts[3] = {memory(first, hot_end), memory(second, image_heap + image_heap_size)};
-    int count = 2;
+    const struct part parts[] = {memory(first, hot_end), memory(second, image_heap + image_heap_size)};
     second->p_memsz = image_heap_size;
-    Elf64_Phdr *code = optimized_code(file);
-    if (code)
-        parts[count++] = (struct part){code, file + code->p_offset, code->p_filesz};
-    Elf64_Off end = as_linked;
-    for (int i = 0; i < count; i++)
-        end = place(header, &parts[i], end);
+    place(&parts[1], place(&parts[0], as_linked));
     int result = write_all(fd, file, as_linked);
-    for (int i = 0; i < count && !result; i++)
+    for (int i = 0; i < 2 && !result; i++)
         result = lseek(fd, (off_t)parts[i].segment->p_offset, SEEK_SET) < 0
                      ? -errno
                      : write_sparse(fd, parts[i].from, parts[i].count);

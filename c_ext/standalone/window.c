@@ -50,7 +50,7 @@ static const Elf64_Phdr *window_segment(const uintptr_t *stack) {
     size_t count = 0;
     for (const Elf64_auxv_t *each = (const Elf64_auxv_t *)at; each->a_type != AT_NULL; each++) {
         if (each->a_type == AT_PHDR)
-            segments = (const Elf64_Phdr *)each->a_un.a_val; // NOLINT
+            segments = (const Elf64_Phdr *)each->a_un.a_val;
         if (each->a_type == AT_PHNUM)
             count = each->a_un.a_val;
     }
@@ -65,18 +65,24 @@ static long map(size_t bytes, int flags, long fd, size_t offset) {
     return call6(SYS_mmap, (long)saved_start, (long)bytes, PROT_READ | PROT_WRITE, flags, fd, (long)offset);
 }
 
+/* Of the file: what there is, and no more than the window takes. */
+static size_t window_bytes(const Elf64_Phdr *segment) {
+    return segment->p_filesz < HUGE_PAGE_BYTES ? segment->p_filesz : HUGE_PAGE_BYTES;
+}
+
 /* As the kernel had it: the file's pages, and zeros behind them. */
 static int map_file(const Elf64_Phdr *segment, long fd) {
-    if (map(segment->p_filesz, 0, fd, segment->p_offset) < 0)
+    size_t bytes = window_bytes(segment);
+    if (map(bytes, 0, fd, segment->p_offset) < 0)
         return -1;
-    volatile char *end = saved_start + segment->p_filesz;
-    for (size_t rest = -segment->p_filesz % PAGE_BYTES; rest; rest--)
+    volatile char *end = saved_start + bytes;
+    for (size_t rest = -bytes % PAGE_BYTES; rest; rest--)
         *end++ = 0;
     return 0;
 }
 
 static int fill(const Elf64_Phdr *segment, long fd) {
-    size_t bytes = segment->p_filesz, done = 0;
+    size_t bytes = window_bytes(segment), done = 0;
     while (done < bytes) {
         long got = call6(SYS_pread64, fd, (long)(saved_start + done), (long)(bytes - done),
                          (long)(segment->p_offset + done), 0, 0);
@@ -107,7 +113,7 @@ static int take_window(const Elf64_Phdr *segment, long fd) {
 __attribute__((used)) void window_begin(const uintptr_t *stack) {
     struct file_system file_system = {0};
     const Elf64_Phdr *segment = window_segment(stack);
-    if (!segment || segment->p_filesz > HUGE_PAGE_BYTES || hot_end - saved_start < (ptrdiff_t)HUGE_PAGE_BYTES)
+    if (!segment || hot_end - saved_start < (ptrdiff_t)HUGE_PAGE_BYTES)
         return;
     /* Somebody else's /proc would give us somebody else's memory. */
     if (call3(SYS_statfs, (long)"/proc/self", (long)&file_system, 0) != 0 || file_system.type != PROC_SUPER_MAGIC)

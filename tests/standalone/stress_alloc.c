@@ -60,7 +60,7 @@ static void fill(int i, unsigned char *at, size_t bytes, size_t alignment) {
 }
 
 static void allocate(int i) {
-    size_t bytes = random_bytes(), alignment = (size_t)16 << random_number() % 10;
+    size_t bytes = random_bytes(), alignment = (size_t)16 << random_number() % 9;
     unsigned char *at;
     switch (random_number() % 8) {
     case 0:

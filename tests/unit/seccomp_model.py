@@ -106,6 +106,6 @@ def verdict(profile: Seccomp, arch: int, number: int, args: Sequence[int] = (0,)
         if not rule.args and action(rule.action, rule.errno_ret) != default:
             return action(rule.action, rule.errno_ret)
     for rule in rules:
-        if rule.args and matches(rule, args):
+        if rule.args and matches(rule, args) and action(rule.action, rule.errno_ret) != default:
             return action(rule.action, rule.errno_ret)
     return default

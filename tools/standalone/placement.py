@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
 import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tools.mkrootfs import make_rootfs
 
 ALWAYS, HOT, READ, SPREAD, KEPT, OTHER = range(1, 7)  # 0: before there is a placement
 PAGE_BYTES = 4096
@@ -134,7 +135,7 @@ def profile(image: Path) -> list[bytes]:
     """Start the usual commands, and return what each start told; those that fail tell something, too."""
     with tempfile.TemporaryDirectory(prefix="ocirt-profile.") as directory:
         bundle = Path(directory)
-        _make_bundle(image, bundle)
+        _make_bundles(image, bundle)
         drop_from_page_cache(image)
         script = bundle / "script"
         script.write_text(_SCRIPT)
@@ -151,24 +152,22 @@ def profile(image: Path) -> list[bytes]:
 _SCRIPT = """
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 o() { timeout 20 "$OCIRT" --root state "$@"; }
-o --version; o plan; o list
-o run one
-o run --detach two; o exec two /bin/true; o state two; o list; o kill two KILL; o delete two || o delete --force two
-o create three; o start three; o state three; o kill three KILL; o delete --force three
+o --version; o plan -b short; o list
+o run -b short one
+o run --detach -b long two; o exec two /bin/true; o state two; o list; o kill two KILL
+o delete two || o delete --force two
+o create -b long three; o start three; o state three; o kill three KILL; o delete --force three
 o delete --force none
 """
+# Seconds that a container of each bundle lives.
+_BUNDLES = {"short": 0, "long": 10}
 
 
-def _make_bundle(image: Path, bundle: Path) -> None:
-    programs = bundle / "rootfs" / "bin"
-    programs.mkdir(parents=True)
-    busybox = shutil.which("busybox")
-    if busybox:
-        shutil.copy(busybox, programs / "busybox")
-        (programs / "true").symlink_to("busybox")
-        (programs / "sleep").symlink_to("busybox")
-    subprocess.run([str(image), "spec"], cwd=bundle, env={}, check=True)
-    path = bundle / "config.json"
-    config = json.loads(path.read_text())
-    config["process"].update(terminal=False, args=["/bin/sleep", "0.3"])
-    path.write_text(json.dumps(config))
+def _make_bundles(image: Path, directory: Path) -> None:
+    for name, seconds in _BUNDLES.items():
+        make_rootfs(directory / name / "rootfs")
+        subprocess.run([str(image), "spec"], cwd=directory / name, env={}, check=True)
+        path = directory / name / "config.json"
+        config = json.loads(path.read_text())
+        config["process"].update(terminal=False, args=["/bin/sleep", str(seconds)])
+        path.write_text(json.dumps(config))
