@@ -65,7 +65,7 @@ build: $(STAMPS)/build
 
 # One static file with the interpreter started in it: docs/standalone.md.
 BINARY := dist/ocirt
-BINARY_SOURCES := $(shell find ocirt c_ext tools/standalone -name '*.py' -o -name '*.json' -o -path 'c_ext/*.[ch]')
+BINARY_SOURCES := $(shell find ocirt c_ext tools/standalone -name '*.py' -o -name '*.json' -o -path 'c_ext/*.[ch]') tools/mkrootfs.py
 
 $(STAMPS)/binary: $(STAMPS)/build tools/setup.sh
 	sh tools/setup.sh binary
@@ -120,7 +120,7 @@ $(STAMPS)/vm: $(STAMPS)/test tools/setup.sh
 # The integration tests once more, without those of other runtimes. Both forms are the same source, but in this one a
 # module is imported when it is needed: by another user, in another folder, with another root.
 test-modules: $(STAMPS)/test $(BINARY)
-	$(BIN)/python -m pytest -k 'not [runc' $(MODULES_TESTS) </dev/null
+	$(BIN)/python -m pytest -n 2 -k 'not [runc' $(MODULES_TESTS) </dev/null
 
 VM := $(BIN)/python tools/vm.py --verbose --timeout $(VM_TIMEOUT)
 VM_PYTEST := env OCIRT=$(BINARY) $(BIN)/python -m pytest -p no:cacheprovider
