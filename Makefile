@@ -65,7 +65,8 @@ build: $(STAMPS)/build
 
 # One static file with the interpreter started in it: docs/standalone.md.
 BINARY := dist/ocirt
-BINARY_SOURCES := $(shell find ocirt c_ext tools/standalone -name '*.py' -o -name '*.json' -o -path 'c_ext/*.[ch]') tools/mkrootfs.py
+BINARY_SOURCES := $(shell find ocirt c_ext tools/standalone -name '*.py' -o -name '*.json' -o -path 'c_ext/*.[ch]') \
+	tools/mkrootfs.py bench/seccomp_profile.py bench/syscalls.txt
 
 $(STAMPS)/binary: $(STAMPS)/build tools/setup.sh
 	sh tools/setup.sh binary

@@ -10,7 +10,8 @@
  * - hot: what a usual start writes to: every use of an object writes its reference count. Together, these blocks need a
  *   fraction of the pages that they would be strewn over.
  * - read: what it reads only.
- * - spread: each block on pages of its own, for the profile that tells the three above.
+ * - sometimes: what a start uses for less usual things.
+ * - spread: each block on pages of its own, for the profile that tells the four above.
  * - kept: what is still there when the image is saved.
  * - other: what is gone by then, and all of which nothing is known. Last, so that it need not be in the file.
  *
@@ -52,7 +53,7 @@ struct chunk {
     struct chunk *next; /* of the free ones; the block is here */
 };
 
-enum zone_name { EARLY, ALWAYS, HOT, READ, SPREAD, KEPT, OTHER, ZONES };
+enum zone_name { EARLY, ALWAYS, HOT, READ, SOMETIMES, SPREAD, KEPT, OTHER, ZONES };
 
 struct zone {
     char *fresh, *end, *touched; /* nothing beyond `touched` has ever been used */
@@ -87,7 +88,7 @@ static struct header *header_of(const void *block) { return (struct header *)((c
 static void make_zones(const uint64_t *bytes) {
     char *at = image_hot;
     for (int zone = 0; zone < ZONES; zone++) {
-        if (zone == SPREAD)
+        if (zone == SOMETIMES)
             at = image_heap;
         size_t rest = (size_t)(image_heap + HEAP_BYTES - at);
         size_t size = zone == EARLY ? EARLY_BYTES : zone < OTHER ? rounded(bytes[zone], PAGE_BYTES) : rest;
@@ -117,7 +118,7 @@ int image_heap_place(const char *path) {
         return -errno;
     size_t hot = EARLY_BYTES, others = 0;
     for (int zone = ALWAYS; zone < OTHER; zone++)
-        *(zone < SPREAD ? &hot : &others) += rounded(file->bytes[zone], PAGE_BYTES);
+        *(zone < SOMETIMES ? &hot : &others) += rounded(file->bytes[zone], PAGE_BYTES);
     if ((size_t)status.st_size != sizeof *file + file->count || hot > HOT_BYTES - RESERVE_BYTES)
         return -EINVAL;
     if (others > HEAP_BYTES / 4 * 3)

@@ -34,7 +34,7 @@ def build(tree: Path, source: Path, *options: str | Path, umask: int) -> bytes:
 def test_two_builds_give_the_same_bytes(binary: Path, tmp_path: Path) -> None:
     """In another directory, with another umask, time and environment, and the placement of the first."""
     tree = tmp_path / "tree"
-    for folder in ("ocirt", "c_ext", "tools"):
+    for folder in ("ocirt", "c_ext", "tools", "bench"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.o"))
     extension = next((ROOT / "ocirt").glob("_native*.so"))  # to find the modules by importing them
     shutil.copy(extension, tree / "ocirt")
@@ -47,7 +47,7 @@ def test_two_builds_give_the_same_bytes(binary: Path, tmp_path: Path) -> None:
 def test_the_plain_binary(binary: Path, tmp_path: Path) -> None:
     """What is made where no image can be saved is complete, too; it says so."""
     tree = tmp_path / "tree"
-    for folder in ("ocirt", "c_ext", "tools"):
+    for folder in ("ocirt", "c_ext", "tools", "bench"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.o"))
     build(tmp_path / "plain", tree, "--plain", umask=0o22)
     selftest.check(tmp_path / "plain" / "binary", "plain")
@@ -98,12 +98,19 @@ def test_blocks_are_used_by_the_share_of_their_pages() -> None:
     unused = {serial: (serial * 20 * page + 8, 64) for serial in range(5, 9)}
     blocks = placement.Blocks(small | {3: (2 * page + 8, 7 * page), 4: (9 * page + 8, page)} | unused)
     told = [b"-w--------r-", b"rww---------"]
-    assert placement.used_blocks(blocks, told) == placement.Use(always={2}, written=set(), read={1, 4})
+    assert placement.used_blocks(blocks, told) == placement.Use(always={2}, written=set(), read={1, 4}, sometimes=set())
     told = [b"-w--------r-", b"r-w---------"]
-    assert placement.used_blocks(blocks, told) == placement.Use(always=set(), written={2}, read={1, 4})
+    assert placement.used_blocks(blocks, told) == placement.Use(always=set(), written={2}, read={1, 4}, sometimes=set())
+
+
+def test_what_only_less_usual_starts_use_is_apart() -> None:
+    page = placement.PAGE_BYTES
+    blocks = placement.Blocks({serial: (serial * page + 8, 64) for serial in range(12)})
+    use = placement.used_blocks(blocks, [b"wr----------"], [b"wwrw--------"])
+    assert use == placement.Use(always={0}, written=set(), read={1}, sometimes={2, 3})
 
 
 def test_a_placement_that_is_all_read_says_nothing() -> None:
     """On a file system that stays in the page cache every page is mapped."""
     blocks = placement.Blocks({1: (8, 64), 2: (placement.PAGE_BYTES + 8, 64)})
-    assert placement.used_blocks(blocks, [b"rr"]) == placement.Use(set(), set(), set())
+    assert placement.used_blocks(blocks, [b"rr"]) == placement.Use(set(), set(), set(), set())

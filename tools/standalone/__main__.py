@@ -66,20 +66,22 @@ class Builder:
         """By a profile; where none can be made, by what is kept alone."""
         kept = placement.Blocks.read(self.save(program, "image-first"), address)
         output = self.build / "placement"
-        use = placement.Use(set(), set(), set())
+        use = placement.Use(set(), set(), set(), set())
         try:
             profiled, profiled_address = self.program("program-profile", for_profile=True)
             placement.write_placement(output, kept, dict.fromkeys(kept.at, placement.SPREAD))
             image = self.save(profiled, "image-profile", output)
             spread = placement.Blocks.read(image, profiled_address)
-            use = placement.used_blocks(spread, placement.profile(image))
+            use = placement.used_blocks(spread, *placement.profile(image))
             counts = f"{len(use.always)} always and {len(use.written)} written, {len(use.read)} read"
+            counts += f", {len(use.sometimes)} sometimes used"
             print(f"standalone: blocks at a start, of {len(spread.at)}: {counts}", file=sys.stderr)
             print(f"standalone: likeness {kept.likeness(spread):.4f}", file=sys.stderr)
             image.unlink()
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"standalone: no profile: {error}", file=sys.stderr)
         zones = dict.fromkeys(kept.at, placement.KEPT)
+        zones |= dict.fromkeys(use.sometimes & kept.at.keys(), placement.SOMETIMES)
         zones |= dict.fromkeys(use.read & kept.at.keys(), placement.READ)
         zones |= dict.fromkeys(use.written & kept.at.keys(), placement.HOT)
         zones |= dict.fromkeys(use.always & kept.at.keys(), placement.ALWAYS)

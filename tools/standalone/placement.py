@@ -19,9 +19,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.seccomp_profile import make_profile
 from tools.mkrootfs import make_rootfs
 
-ALWAYS, HOT, READ, SPREAD, KEPT, OTHER = range(1, 7)  # 0: before there is a placement
+ALWAYS, HOT, READ, SOMETIMES, SPREAD, KEPT, OTHER = range(1, 8)  # 0: before there is a placement
 PAGE_BYTES = 4096
 _HEADER = struct.Struct("<II")
 _SERIAL = (1 << 22) - 1
@@ -73,7 +74,7 @@ def write_placement(path: Path, blocks: Blocks, zones: dict[int, int]) -> None:
         table[serial - 1] = zone
     rooms = [size + size // 64 + PAGE_BYTES if size else 0 for size in sizes]
     rooms[KEPT] += max(size for _, size in blocks.at.values())
-    path.write_bytes(struct.pack("<7Q", *rooms, len(table)) + table)
+    path.write_bytes(struct.pack("<8Q", *rooms, len(table)) + table)
 
 
 def add_strays(path: Path, blocks: Blocks) -> int:
@@ -82,7 +83,7 @@ def add_strays(path: Path, blocks: Blocks) -> int:
     The image would have to be as long as the farthest of them is away. There are few: what depends on addresses.
     """
     data = bytearray(path.read_bytes())
-    head = struct.calcsize("<7Q")
+    head = struct.calcsize("<8Q")
     strays = [serial for serial in blocks.at if serial > len(data) - head or data[head + serial - 1] == OTHER]
     data += bytes([OTHER]) * (max(strays, default=0) - (len(data) - head))
     for serial in strays:
@@ -94,25 +95,34 @@ def add_strays(path: Path, blocks: Blocks) -> int:
 
 @dataclass(frozen=True)
 class Use:
-    """Serial numbers of blocks: what every start wrote to, what some did, and what was only read."""
+    """Serial numbers of blocks: what every start wrote to, what some did, what was only read, and what only less usual
+    starts used."""
 
     always: set[int]
     written: set[int]
     read: set[int]
+    sometimes: set[int]
 
 
-def used_blocks(blocks: Blocks, told: Iterable[bytes]) -> Use:
+def used_blocks(blocks: Blocks, told: Iterable[bytes], told_sometimes: Iterable[bytes] = ()) -> Use:
     """What starts of an image with spread blocks did with them."""
-    starts = [{flag: {i for i, f in enumerate(record) if f == ord(flag)} for flag in "wr"} for record in told]
 
-    def touched(pages: set[int]) -> set[int]:
-        return {serial for serial, chunk in blocks.at.items() if _share(chunk, pages) >= 0.5}
+    def pages(records: Iterable[bytes], flags: bytes) -> list[set[int]]:
+        return [{i for i, flag in enumerate(record) if flag in flags} for record in records]
 
-    written = touched(set().union(*(start["w"] for start in starts)))
-    read = touched(set().union(*(start["r"] for start in starts)))
-    always = touched(set.intersection(*(start["w"] for start in starts))) if starts else set()
+    def touched(some: set[int]) -> set[int]:
+        return {serial for serial, chunk in blocks.at.items() if _share(chunk, some) >= 0.5}
+
+    told = list(told)
+    every = pages(told, b"w")
+    written = touched(set().union(*every))
+    read = touched(set().union(*pages(told, b"r")))
+    always = touched(set.intersection(*every)) if every else set()
     # Where the file is not dropped from the page cache (a tmpfs), everything looks read.
-    return Use(always, written - always, read - written if len(read) < len(blocks.at) / 2 else set())
+    if len(read) >= len(blocks.at) / 2:
+        return Use(always, written - always, set(), set())
+    sometimes = touched(set().union(*pages(told_sometimes, b"wr")))
+    return Use(always, written - always, read - written, sometimes - read - written)
 
 
 def _share(chunk: tuple[int, int], pages: set[int]) -> float:
@@ -131,8 +141,8 @@ def drop_from_page_cache(path: Path) -> None:
         os.close(fd)
 
 
-def profile(image: Path) -> list[bytes]:
-    """Start the usual commands, and return what each start told; those that fail tell something, too."""
+def profile(image: Path) -> tuple[list[bytes], list[bytes]]:
+    """Start the usual commands, and less usual ones; what each start told. Those that fail tell something, too."""
     with tempfile.TemporaryDirectory(prefix="ocirt-profile.") as directory:
         bundle = Path(directory)
         _make_bundles(image, bundle)
@@ -145,29 +155,36 @@ def profile(image: Path) -> list[bytes]:
             command = ["unshare", "--mount", "--propagation", "private", *command]
         output = subprocess.DEVNULL
         subprocess.run(command, cwd=bundle, env=environment, stdin=output, stdout=output, stderr=output, check=False)
-        return [path.read_bytes() for path in sorted(bundle.glob("told.*"))]
+        usual, less = (sorted(bundle.glob(pattern)) for pattern in ("told.[0-9]*", "told.less.*"))
+        return [path.read_bytes() for path in usual], [path.read_bytes() for path in less]
 
 
-# With pure cgroup v2 where it can be had, as on most hosts.
+# With pure cgroup v2 where it can be had, as on most hosts. The second run with seccomp finds its program cached.
 _SCRIPT = """
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs tmpfs /run
 o() { timeout 20 "$OCIRT" --root state "$@"; }
+less() ( OCIRT_PROFILE=$OCIRT_PROFILE.less; o "$@" )
 o --version; o plan -b short; o list
-o run -b short one
+o run -b short one; less run -b seccomp one; less run -b seccomp one
 o run --detach -b long two; o exec two /bin/true; o state two; o list; o kill two KILL
 o delete two || o delete --force two
 o create -b long three; o start three; o state three; o kill three KILL; o delete --force three
 o delete --force none
 """
-# Seconds that a container of each bundle lives.
-_BUNDLES = {"short": 0, "long": 10}
 
 
 def _make_bundles(image: Path, directory: Path) -> None:
-    for name, seconds in _BUNDLES.items():
-        make_rootfs(directory / name / "rootfs")
-        subprocess.run([str(image), "spec"], cwd=directory / name, env={}, check=True)
-        path = directory / name / "config.json"
-        config = json.loads(path.read_text())
-        config["process"].update(terminal=False, args=["/bin/sleep", str(seconds)])
-        path.write_text(json.dumps(config))
+    _make_bundle(image, directory / "short", seconds=0)
+    _make_bundle(image, directory / "seccomp", seconds=0, seccomp=make_profile(os.uname().machine))
+    _make_bundle(image, directory / "long", seconds=10)
+
+
+def _make_bundle(image: Path, bundle: Path, *, seconds: int, seccomp: object = None) -> None:
+    """`seconds`: how long the container lives."""
+    make_rootfs(bundle / "rootfs")
+    subprocess.run([str(image), "spec"], cwd=bundle, env={}, check=True)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"].update(terminal=False, args=["/bin/sleep", str(seconds)])
+    if seccomp:
+        config["linux"]["seccomp"] = seccomp
+    (bundle / "config.json").write_text(json.dumps(config))
