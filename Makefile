@@ -121,7 +121,7 @@ $(STAMPS)/vm: $(STAMPS)/test tools/setup.sh
 # The integration tests once more, without those of other runtimes. Both forms are the same source, but in this one a
 # module is imported when it is needed: by another user, in another folder, with another root.
 test-modules: $(STAMPS)/test $(BINARY)
-	$(BIN)/python -m pytest -n 2 -k 'not [runc' $(MODULES_TESTS) </dev/null
+	$(BIN)/python -m pytest -k 'not [runc' $(MODULES_TESTS) </dev/null
 
 VM := $(BIN)/python tools/vm.py --verbose --timeout $(VM_TIMEOUT)
 VM_PYTEST := env OCIRT=$(BINARY) $(BIN)/python -m pytest -p no:cacheprovider
