@@ -127,7 +127,8 @@ VM := $(BIN)/python tools/vm.py --verbose --timeout $(VM_TIMEOUT)
 VM_PYTEST := env OCIRT=$(BINARY) $(BIN)/python -m pytest -p no:cacheprovider
 
 test-vm: $(STAMPS)/vm $(BINARY)
-	$(VM) -- $(VM_PYTEST) -n 2 -m cgroup $(VM_TESTS) </dev/null
+	$(VM) -- $(VM_PYTEST) -n 2 -m 'cgroup and not alone' $(VM_TESTS) </dev/null
+	$(VM) -- $(VM_PYTEST) -m alone tests/vm </dev/null
 	$(VM) --systemd -- $(VM_PYTEST) -m systemd $(VM_SYSTEMD_TESTS) </dev/null
 
 $(STAMPS)/engines: $(STAMPS)/test pyproject.toml tools/setup.sh

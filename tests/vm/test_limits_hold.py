@@ -20,6 +20,8 @@ from tests.vm.test_resources_like_runc import DISK, DISK_NUMBER
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
 
 IN_VM = pytest.mark.skipif("OCIRT_VM" not in os.environ, reason="changes the machine: runs in the VM alone")
+# What they change shows in every cgroup, so in the files that other tests compare.
+ALONE = pytest.mark.alone
 MIB = 1 << 20
 MAP_HUGETLB = 0x40000
 
@@ -146,6 +148,7 @@ def weights(weight: int, of_disk: int) -> dict[str, Any]:
 
 
 @IN_VM
+@ALONE
 @pytest.mark.controllers("io")
 def test_weights_of_the_cost_model(limited: Container) -> None:
     """Which has to be enabled for the disk, and is asked for where the kernel has no BFQ."""
@@ -162,6 +165,7 @@ def test_weights_of_the_cost_model(limited: Container) -> None:
 
 
 @IN_VM
+@ALONE
 @pytest.mark.controllers("io")
 def test_weights_of_bfq(limited: Container) -> None:
     if subprocess.run(["modprobe", "bfq"], check=False).returncode != 0:
@@ -195,6 +199,7 @@ def rdma_device() -> Iterator[str]:
 
 
 @IN_VM
+@ALONE
 @pytest.mark.controllers("rdma")
 def test_rdma(limited: Container, rdma_device: str) -> None:
     limit(limited, rdma={rdma_device: {"hcaHandles": 3, "hcaObjects": 2**32 - 1}})

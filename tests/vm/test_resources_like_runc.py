@@ -26,9 +26,8 @@ pytestmark = [
 
 MIB = 1 << 20
 COUNTED = (".current", ".stat", ".events", ".local", ".peak", ".pressure", ".effective", ".numa_stat", ".kill")
-# The processes, another view of cpu.weight, and what has a line for each RDMA device of the machine, whatever is set:
-# another test adds one for a while.
-NOT_COMPARED = ("cgroup.procs", "cgroup.threads", "cpu.weight.nice", "memory.reclaim", "rdma.max")
+# The processes, and another view of cpu.weight.
+NOT_COMPARED = ("cgroup.procs", "cgroup.threads", "cpu.weight.nice", "memory.reclaim")
 
 _numbers = itertools.count()
 
