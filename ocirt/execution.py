@@ -7,7 +7,6 @@ init really is in. What is running already does not change, whatever goes wrong 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from ocirt import constants as k
 from ocirt._native import lib
 from ocirt.cgroup.directory import Cgroup
+from ocirt.cgroup.paths import REMOVED
 from ocirt.compile import compile_exec
 from ocirt.compile.request import CgroupDirectory, Compiled, ExecRequest
 from ocirt.driver import Session
@@ -124,7 +124,7 @@ def execute(
         try:
             session = Session.start(compiled.plan, slots, cgroup.fd if cgroup and not joins_later else -1)
         except HostError as error:
-            if _is_removed(error):  # clone3(2)
+            if error.errno in REMOVED:  # clone3(2) into a cgroup
                 raise _gone(container) from None
             raise
         try:
@@ -145,16 +145,11 @@ def _check_running(container: Container, cgroup: Cgroup, options: ExecOptions) -
     try:
         frozen = cgroup.events().get("frozen")
     except HostError as error:
-        if _is_removed(error):
+        if error.errno in REMOVED:
             raise _gone(container) from None
         raise
     if frozen:
         raise StateError("cannot exec in a paused container (use --ignore-paused to override)", code="state.paused")
-
-
-def _is_removed(error: HostError) -> bool:
-    """Whether a cgroup is gone that was there a moment ago."""
-    return error.errno in (errno.ENOENT, errno.ENODEV)
 
 
 def _gone(container: Container) -> StateError:

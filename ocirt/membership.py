@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
-from ocirt.cgroup.paths import probe_cgroup_host
+from ocirt.cgroup.paths import REMOVED, probe_cgroup_host
 from ocirt.errors import HostError, StateError, UsageError
 from ocirt.pseudofile import read_text
 
@@ -43,7 +42,7 @@ def is_frozen(path: str) -> bool:
     try:
         return "frozen 1" in read_text(f"{host.directory(path)}/cgroup.events").splitlines()
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENODEV):
+        if error.errno in REMOVED:
             return False
         raise HostError.of(error, "read") from None
 

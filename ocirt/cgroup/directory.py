@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from ocirt._native import ffi, lib
-from ocirt.cgroup.paths import POINTER
+from ocirt.cgroup.paths import POINTER, REMOVED
 from ocirt.errors import HostError
 from ocirt.pseudofile import read_text
 
@@ -98,7 +98,7 @@ class Cgroup:
                 pids.update(int(line) for line in _read(fd, "cgroup.procs").split())
             except OSError as error:
                 # Removed meanwhile; or a threaded cgroup, whose processes the domain above it lists.
-                if error.errno not in (errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP):
+                if error.errno not in (*REMOVED, errno.EOPNOTSUPP):
                     raise failure(error, "read", f"{self.where}/cgroup.procs") from None
         return sorted(pids - {0})
 
@@ -108,7 +108,7 @@ class Cgroup:
             self.write("cgroup.kill", "1")
         except HostError as error:
             # The cgroup is gone: nobody is in it.
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
+            if error.errno not in REMOVED:
                 raise
 
     def wait_event(self, name: str, value: int, deadline: float) -> bool:
@@ -141,7 +141,7 @@ class Cgroup:
                 raise HostError("poll", path, errno.EBUSY, hint=f"still there: {left}")
         except HostError as error:
             # The whole cgroup was removed by someone else.
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
+            if error.errno not in REMOVED:
                 raise
 
     def remove_children(self) -> bool:

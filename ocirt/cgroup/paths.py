@@ -7,6 +7,7 @@ place whatever cgroup its caller is in.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
@@ -16,6 +17,9 @@ from ocirt.errors import SpecError
 from ocirt.pseudofile import read_text
 
 POINTER = "/linux/cgroupsPath"
+
+# What the path of a cgroup says that was removed meanwhile, and what a descriptor of it says.
+REMOVED = (errno.ENOENT, errno.ENODEV)
 
 # Pure v2, and the hybrid layout of systemd.
 _USUAL_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from ocirt.cgroup.directory import Cgroup, failure, parse_keyed
+from ocirt.cgroup.paths import REMOVED
 from ocirt.cgroup.stats import compile_stats, probe_stats_files
 from ocirt.cli import Args, Context
 from ocirt.errors import HostError, StateError, UsageError
@@ -104,7 +105,7 @@ def _call(on_interval: Callable[[], None]) -> None:
     try:
         on_interval()
     except HostError as error:
-        if error.errno in (errno.ENODEV, errno.ENOENT):
+        if error.errno in REMOVED:
             raise CgroupGoneError from None
         raise
 

@@ -116,19 +116,19 @@ def _call_system() -> None:
 
     Each name is looked up in the table of all strings of all modules, on pages of its own.
     """
-    for name in "open mkdir mkfifo stat unlink rmdir rename access chmod chown readlink symlink mknod".split():
-        call = getattr(os, name)
-        arguments = {"rename": ("", ""), "symlink": ("", ""), "chown": ("", -1, -1)}.get(name, ("",))
-        mode = (0,) if name in ("open", "access", "chmod", "mknod") else ()
-        directory = {"src_dir_fd": -1, "dst_dir_fd": -1} if name == "rename" else {"dir_fd": -1}
+    none: dict[str, Any] = {"dir_fd": -1}
+    calls: list[tuple[Callable[..., object], tuple[object, ...], dict[str, Any]]] = [
+        *((call, ("",), none) for call in (os.mkdir, os.mkfifo, os.stat, os.unlink, os.rmdir, os.readlink)),
+        *((call, ("", 0), none) for call in (os.open, os.access, os.chmod, os.mknod)),
+        (os.rename, ("", ""), {"src_dir_fd": -1, "dst_dir_fd": -1}),
+        (os.symlink, ("", ""), none),
+        (os.chown, ("", -1, -1), none),
+        (os.stat, ("",), {"follow_symlinks": False}),
+        (os.pidfd_open, (), {"pid": -1, "flags": 0}),
+    ]
+    for call, arguments, options in calls:
         with contextlib.suppress(OSError):
-            call(*arguments, *mode, **directory)
-    for function, options in (
-        (os.pidfd_open, {"pid": -1, "flags": 0}),
-        (os.stat, {"path": "", "follow_symlinks": False}),
-    ):
-        with contextlib.suppress(OSError):
-            function(**options)
+            call(*arguments, **options)
 
 
 def _use_native() -> None:
@@ -137,7 +137,7 @@ def _use_native() -> None:
     for name in native.ffi.list_types()[1]:
         native.ffi.typeof(f"struct {name}").fields  # noqa: B018
         native.ffi.typeof(f"struct {name} *")
-    for text in ("char[]", "char *[]", "int[]", "int *", "uint32_t[]", "char *"):
+    for text in ("char[]", "char *[]", "int[]", "int *", "int32_t[]", "uint32_t[]"):
         native.ffi.typeof(text)
     for name in dir(native.lib):
         getattr(native.lib, name)

@@ -143,19 +143,23 @@ def drop_from_page_cache(path: Path) -> None:
 
 def profile(image: Path) -> tuple[list[bytes], list[bytes]]:
     """Start the usual commands, and less usual ones; what each start told. Those that fail tell something, too."""
-    with tempfile.TemporaryDirectory(prefix="ocirt-profile.") as directory:
-        bundle = Path(directory)
-        _make_bundles(image, bundle)
+    with tempfile.TemporaryDirectory(prefix="ocirt-profile.") as name:
+        directory = Path(name)
+        _make_bundles(image, directory)
         drop_from_page_cache(image)
-        script = bundle / "script"
+        script = directory / "script"
         script.write_text(_SCRIPT)
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "OCIRT": str(image), "OCIRT_PROFILE": f"{bundle}/told"}
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "OCIRT": str(image),
+            "OCIRT_PROFILE": f"{directory}/told",
+        }
         command = ["sh", str(script)]
         if os.geteuid() == 0:
             command = ["unshare", "--mount", "--propagation", "private", *command]
         output = subprocess.DEVNULL
-        subprocess.run(command, cwd=bundle, env=environment, stdin=output, stdout=output, stderr=output, check=False)
-        usual, less = (sorted(bundle.glob(pattern)) for pattern in ("told.[0-9]*", "told.less.*"))
+        subprocess.run(command, cwd=directory, env=environment, stdin=output, stdout=output, stderr=output, check=False)
+        usual, less = (sorted(directory.glob(pattern)) for pattern in ("told.[0-9]*", "told.less.*"))
         return [path.read_bytes() for path in usual], [path.read_bytes() for path in less]
 
 
