@@ -48,13 +48,16 @@ class Terminal:
             raise AssertionError("the command does not end") from None
 
 
-def check_resizing(terminal: Terminal) -> None:
-    """A shell in a container, on a terminal of 30 rows and 90 columns: sees that, then other sizes, and ends with 5."""
+def check_resizing(
+    terminal: Terminal, rows: int = 30, columns: int = 90, *, device: str = "/dev/pts/0", code: int = 5
+) -> None:
+    """A shell in a container, on a terminal of this size: sees that, then another size, and ends with the code."""
     terminal.console.read_until("# ")
-    terminal.console.write("stty size; tty\n")
-    assert "30 90" in terminal.console.read_until("/dev/pts/0")
-    terminal.resize(41, 121)
+    terminal.console.write("sleep 1; stty size; tty\n")
+    assert f"{rows} {columns}" in terminal.console.read_until(device)
+    rows, columns = rows + 11, columns + 31
+    terminal.resize(rows, columns)
     terminal.console.write("sleep 1; stty size; echo done-$((1+1))\n")
-    assert "41 121" in terminal.console.read_until("done-2")
-    terminal.console.write("exit 5\n")
-    assert terminal.wait() == 5
+    assert f"{rows} {columns}" in terminal.console.read_until("done-2")
+    terminal.console.write(f"exit {code}\n")
+    assert terminal.wait() == code

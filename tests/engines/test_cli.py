@@ -129,14 +129,7 @@ def test_exec_exit_codes(cli: Cli) -> None:
 def test_exec_has_a_terminal(cli: Cli) -> None:
     cli.hold("one")
     with cli.terminal("exec", "--interactive", "--tty", "one", "sh", rows=31, columns=91) as terminal:
-        terminal.console.read_until("# ")
-        terminal.console.write("sleep 1; stty size; tty\n")
-        assert "31 91" in terminal.console.read_until("/dev/pts/")
-        terminal.resize(42, 122)
-        terminal.console.write("sleep 1; stty size; echo done-$((1+1))\n")
-        assert "42 122" in terminal.console.read_until("done-2")
-        terminal.console.write("exit 6\n")
-        assert terminal.wait() == 6
+        check_resizing(terminal, 31, 91, device="/dev/pts/", code=6)
 
 
 @feature("exec -d")

@@ -88,13 +88,7 @@ def test_exec_has_a_terminal(containerd: Containerd) -> None:
     containerd.hold("one")
     argv = containerd.server.argv("task", "exec", "--tty", "--exec-id", "e1", "one", "sh")
     with Terminal(argv, containerd.server.engine.env, 31, 91) as terminal:
-        terminal.console.read_until("# ")
-        terminal.console.write("stty size; tty\n")
-        assert "31 91" in terminal.console.read_until("/dev/pts/0")
-        terminal.resize(42, 122)
-        terminal.console.write("sleep 1; stty size; exit 6\n")
-        assert "42 122" in terminal.console.read_until("42 122")
-        assert terminal.wait() == 6
+        check_resizing(terminal, 31, 91, code=6)
 
 
 @feature("kill")
