@@ -23,7 +23,8 @@ int window_is_huge;
 
 #ifdef __x86_64__
 
-extern char saved_start[] __attribute__((weak)), hot_end[] __attribute__((weak));
+/* Of the linker's script (tools/standalone/layout.py). */
+extern char used_end[] __attribute__((weak)), saved_start[] __attribute__((weak)), hot_end[] __attribute__((weak));
 
 /* In the order of struct statfs, which begins with the file system's magic. */
 struct file_system {
@@ -110,11 +111,19 @@ static int take_window(const Elf64_Phdr *segment, long fd) {
     return 0;
 }
 
+/* Code and constants that few commands use: the kernel is not to map them with a huge page of the page cache, for one
+ * byte. What the others use is in front of them. */
+static void leave_the_rest(void) {
+    uintptr_t start = ((uintptr_t)used_end + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    call3(SYS_madvise, (long)start, (long)((uintptr_t)saved_start - start), MADV_NOHUGEPAGE);
+}
+
 __attribute__((used)) void window_begin(const uintptr_t *stack) {
     struct file_system file_system = {0};
     const Elf64_Phdr *segment = window_segment(stack);
     if (!segment || hot_end - saved_start < (ptrdiff_t)HUGE_PAGE_BYTES)
         return;
+    leave_the_rest();
     /* Somebody else's /proc would give us somebody else's memory. */
     if (call3(SYS_statfs, (long)"/proc/self", (long)&file_system, 0) != 0 || file_system.type != PROC_SUPER_MAGIC)
         return;

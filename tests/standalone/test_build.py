@@ -13,7 +13,7 @@ import pytest
 
 from tests.standalone.conftest import ROOT
 from tools import commit
-from tools.standalone import layout, placement, selftest
+from tools.standalone import layout, order, placement, selftest
 
 
 def build(tree: Path, source: Path, *options: str | Path, umask: int) -> bytes:
@@ -32,15 +32,23 @@ def build(tree: Path, source: Path, *options: str | Path, umask: int) -> bytes:
 
 @pytest.mark.slow
 def test_two_builds_give_the_same_bytes(binary: Path, tmp_path: Path) -> None:
-    """In another directory, with another umask, time and environment, and the placement of the first."""
+    """In another directory, with another umask, time and environment, and the profile of the first."""
     tree = tmp_path / "tree"
     for folder in ("ocirt", "c_ext", "tools", "bench"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.o"))
     extension = next((ROOT / "ocirt").glob("_native*.so"))  # to find the modules by importing them
     shutil.copy(extension, tree / "ocirt")
     first = build(tmp_path / "a", tree, umask=0o22)
-    placed = tmp_path / "a" / "build" / "standalone" / "placement"
-    assert first == build(tmp_path / "elsewhere", tree, "--placement", placed, umask=0o77)
+    placed = tmp_path / "a" / "build" / "standalone"
+    assert first == build(tmp_path / "elsewhere", tree, "--profile", placed, umask=0o77)
+    address = addresses(placed / "program-saved.symbols")
+    assert address["_PyEval_EvalFrameDefault"] < address["used_end"] < address["PyAST_mod2obj"]
+    assert address["used_end"] - address["_init"] < 2_700_000
+
+
+def addresses(program: Path) -> dict[str, int]:
+    symbols = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {line.split()[-1]: int(line.split()[0], 16) for line in symbols if not line.startswith(" ")}
 
 
 @pytest.mark.slow
@@ -114,3 +122,32 @@ def test_a_placement_that_is_all_read_says_nothing() -> None:
     """On a file system that stays in the page cache every page is mapped."""
     blocks = placement.Blocks({1: (8, 64), 2: (placement.PAGE_BYTES + 8, 64)})
     assert placement.used_blocks(blocks, [b"rr"]) == placement.Use(set(), set(), set(), set())
+
+
+MAP = """
+ .text.hot      0x0000000000401000      0x800 /usr/lib/libpython3.11.a(ceval.o)
+ .text.unlikely
+                0x0000000000400000     0x1000 /usr/lib/libpython3.11.a(ceval.o)
+ .text          0x0000000000000000      0x800 /usr/lib/libpython3.11.a(gone.o)
+ .text          0x0000000000401800       0x10 build/objects/main.o
+ .rodata        0x0000000000500000      0x100 build/objects/main.o
+ .rodata        0x0000000000500100       0x10 /usr/lib/libpython3.11.a(ceval.o)
+ .rodata        0x0000000000500110       0x10 /usr/lib/libpython3.11.a(other.o)
+ .rodata.str1.1 0x0000000000500120       0x10 build/objects/main.o
+ .data          0x0000000000600000       0x10 build/objects/main.o
+                0x0000000000600010                a_symbol
+"""
+
+
+def test_the_sections_that_are_executed_come_first_then_their_constants_by_size() -> None:
+    sections = order.read_map(MAP)
+    assert len(sections) == 6
+    hot, main = "*libpython3.11.a:ceval.o(.text.hot)", "*/main.o(.text)"
+    constants = ["*libpython3.11.a:ceval.o(.rodata)", "*/main.o(.rodata)"]
+    # Behind a section's end is none.
+    assert order.used_sections(sections, {0x401000, 0x40180F, 0x401810}) == [hot, main, *constants]
+    assert order.used_sections(sections, {0x400FFF}) == ["*libpython3.11.a:ceval.o(.text.unlikely)", constants[0]]
+
+
+def test_what_callgrind_says_of_calls_is_not_executed() -> None:
+    assert order.executed("fn=(1) f\n0x401000 3\ncalls=2 0x402000 \n0x401005 20\n") == {0x401000, 0x401005}

@@ -13,13 +13,17 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.commit import source_commit
 from tools.standalone import link, placement, selftest, sources
 from tools.standalone.layout import LayoutError
+from tools.standalone.order import make_order
 
 ROOT = link.ROOT
+# The profile: what is where in the image heap (placement.py), and in the program (order.py).
+PLACEMENT, ORDER = "placement", "order"
 
 
 def make_archive(build: Path, commit: str) -> Path:
@@ -43,35 +47,51 @@ class Builder:
             print(f"standalone: {names} are those of {version}; the library is {library}", file=sys.stderr)
         link.write_native(build)
 
-    def program(self, name: str, *, can_be_saved: bool = True, for_profile: bool = False) -> tuple[Path, int]:
-        """A plain binary, and the address of its image heap."""
+    def program(
+        self, name: str, *, can_be_saved: bool = True, for_profile: bool = False, order: Sequence[str] = ()
+    ) -> link.Program:
+        """A plain binary."""
         units = link.units(self.build, self.python, for_profile=for_profile)
         objects = link.compile_units(self.build, units, f"objects-{name}")
         output = self.build / name
-        address = link.link(self.build, objects, output, can_be_saved=can_be_saved, for_profile=for_profile)
+        made = link.link(self.build, objects, output, can_be_saved=can_be_saved, for_profile=for_profile, order=order)
         with output.open("ab") as file:
             file.write(self.archive.read_bytes())
-        return output, address
+        return made
 
-    def save(self, program: Path, name: str, placement_file: Path | None = None) -> Path:
+    def save(self, program: link.Program, name: str, placement_file: Path | None = None) -> Path:
         """The binary saves itself, with nothing of this process's surroundings to be seen."""
         output = self.build / name
         output.unlink(missing_ok=True)
-        command = ["setarch", platform.machine(), "-R", "env", "-i", f"./{program.name}", "--save-image", str(output)]
-        command += [placement_file.name] if placement_file else []
+        command = ["setarch", platform.machine(), "-R", "env", "-i", f"./{program.path.name}"]
+        command += ["--save-image", str(output), *([placement_file.name] if placement_file else [])]
         subprocess.run(command, cwd=self.build, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         return output
 
-    def make_placement(self, program: Path, address: int) -> Path:
-        """By a profile; where none can be made, by what is kept alone."""
-        kept = placement.Blocks.read(self.save(program, "image-first"), address)
-        output = self.build / "placement"
+    def make_profile(self) -> None:
+        """The files ORDER and PLACEMENT. Where no profile can be made: no order; by what is kept alone."""
+        program = self.program("program-first")
+        first = self.save(program, "image-first")
+        (self.build / ORDER).write_text("".join(f"{pattern}\n" for pattern in self._order(first, program.sections)))
+        self._place(placement.Blocks.read(first, program.heap_address))
+
+    def _order(self, image: Path, sections: Path) -> list[str]:
+        try:
+            found = make_order(image, sections)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"standalone: no order: {error}", file=sys.stderr)
+            return []
+        print(f"standalone: sections that a start uses: {len(found)}", file=sys.stderr)
+        return found
+
+    def _place(self, kept: placement.Blocks) -> None:
+        place = self.build / PLACEMENT
         use = placement.Use(set(), set(), set(), set())
         try:
-            profiled, profiled_address = self.program("program-profile", for_profile=True)
-            placement.write_placement(output, kept, dict.fromkeys(kept.at, placement.SPREAD))
-            image = self.save(profiled, "image-profile", output)
-            spread = placement.Blocks.read(image, profiled_address)
+            profiled = self.program("program-profile", for_profile=True)
+            placement.write_placement(place, kept, dict.fromkeys(kept.at, placement.SPREAD))
+            image = self.save(profiled, "image-profile", place)
+            spread = placement.Blocks.read(image, profiled.heap_address)
             use = placement.used_blocks(spread, *placement.profile(image))
             counts = f"{len(use.always)} always and {len(use.written)} written, {len(use.read)} read"
             counts += f", {len(use.sometimes)} sometimes used"
@@ -85,19 +105,20 @@ class Builder:
         zones |= dict.fromkeys(use.read & kept.at.keys(), placement.READ)
         zones |= dict.fromkeys(use.written & kept.at.keys(), placement.HOT)
         zones |= dict.fromkeys(use.always & kept.at.keys(), placement.ALWAYS)
-        placement.write_placement(output, kept, zones)
-        return output
+        placement.write_placement(place, kept, zones)
 
-    def saved(self, given: Path | None) -> Path:
-        program, address = self.program("program-saved")
-        if given is None:
-            place = self.make_placement(program, address)
+    def saved(self, profile: Path | None) -> Path:
+        """`profile`: the directory of the build whose profile is to be used."""
+        if profile is None:
+            self.make_profile()
         else:
-            place = self.build / "placement"
-            shutil.copy(given, place)
+            for name in (PLACEMENT, ORDER):
+                shutil.copy(profile / name, self.build / name)
+        place = self.build / PLACEMENT
+        program = self.program("program-saved", order=(self.build / ORDER).read_text().splitlines())
         image = self.save(program, "image", place)
-        for _ in range(4 if given is None else 0):
-            strays = placement.add_strays(place, placement.Blocks.read(image, address))
+        for _ in range(4 if profile is None else 0):
+            strays = placement.add_strays(place, placement.Blocks.read(image, program.heap_address))
             if not strays:
                 break
             image = self.save(program, "image", place)
@@ -112,10 +133,10 @@ def make(options: argparse.Namespace) -> Path:
     builder = Builder(build, options.commit)
     if not options.plain:
         try:
-            return builder.saved(options.placement)
+            return builder.saved(options.profile)
         except (LayoutError, subprocess.CalledProcessError, selftest.SelfTestError) as error:
             print(f"standalone: no saved image: {error}; the plain binary is made instead", file=sys.stderr)
-    made, _ = builder.program("program-plain", can_be_saved=False)
+    made = builder.program("program-plain", can_be_saved=False).path
     selftest.check(made, "plain")
     return made
 
@@ -126,9 +147,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "standalone", help="where all else is put")
     parser.add_argument("--commit", default=source_commit(), help="what --version shows")
     parser.add_argument("--plain", action="store_true", help="make the form that is not saved")
-    parser.add_argument(
-        "--placement", type=Path, help="use build/standalone/placement of another build, for the same bytes"
-    )
+    parser.add_argument("--profile", type=Path, help="of another build: its build/standalone, for the same bytes")
     options = parser.parse_args()
     try:
         made = make(options)

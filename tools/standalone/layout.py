@@ -1,10 +1,11 @@
-"""The linker's script for an image that can be saved: the linker's own, with two places changed.
+"""The linker's script for an image that can be saved: the linker's own, with some places changed.
 
 Guarantees, of the writable memory:
 - What is libc's (and the compiler's run-time library's), of .data and of .bss, is in a segment before all else.
 - `saved_start` begins another one, at a boundary of 2 MiB: everybody else's data, last the hot part of the allocator's
   heap, up to `hot_end`. One huge page takes its beginning (c_ext/standalone/window.c).
 - The heap's other part is a third one, up to `saved_end`.
+Of the rest: what `order` names of code and constants is in front of the others, up to `used_end`.
 A linker whose script has other words is an error, not a wrong layout.
 """
 
@@ -21,6 +22,9 @@ LIBC = ("*libc.a:*", "*libgcc.a:*", "*libgcc_eh.a:*", "*crt1.o", "*crti.o", "*cr
 
 _DATA = re.compile(r"(  \.data\s*:\s*\{\s*)(\*\(\.data \.data\.\* \.gnu\.linkonce\.d\.\*\))")
 _BSS = re.compile(r"\*\(\.bss \.bss\.\* \.gnu\.linkonce\.b\.\*\)(\s*)\*\(COMMON\)([^}]*\})")
+_TEXT = re.compile(r"(?<=\n)  \.text\s*:\s*\{")
+# Equal ones are one, wherever they come from.
+_STRINGS = "*(.rodata.str* .rodata.cst*)"
 _HEAP = "*image_heap.o"
 # CPython's table of arenas: large, and a start uses one entry. It need not take room in the huge page.
 _LAST = "*obmalloc.o"
@@ -30,8 +34,8 @@ class LayoutError(Exception):
     """The linker's script isn't one that this module can change."""
 
 
-def linker_script(compiler: Sequence[str]) -> str:
-    """The text for -Wl,-T. Raises LayoutError."""
+def linker_script(compiler: Sequence[str], order: Sequence[str] = ()) -> str:
+    """The text for -Wl,-T. `order`: patterns of input sections (order.py). Raises LayoutError."""
     command = [*compiler, "-static", "-no-pie", "-Wl,--verbose", "-x", "c", "-", "-o", "/dev/null"]
     done = subprocess.run(command, input="int main(void){return 0;}", capture_output=True, text=True, check=True)
     parts = done.stdout.split("=" * 50)
@@ -43,7 +47,11 @@ def linker_script(compiler: Sequence[str]) -> str:
     boundary = f"  . = ALIGN({HUGE_PAGE_BYTES:#x});\n"
     libc_data = f"  .libc_data : {{ {libc} *(__libc_freeres_ptrs) }}\n{boundary}"
     heap = f"\n{boundary}  .image_heap : {{ {_HEAP}(.bss.heap) saved_end = .; }}"
+    text_used = " ".join(pattern for pattern in order if "(.text" in pattern)
+    rodata_used = " ".join(pattern for pattern in order if "(.rodata" in pattern)
+    used = f"  .text_used : {{ {text_used} }}\n  .rodata_used : {{ {_STRINGS} {rodata_used} }}\n" if order else ""
     for old, new in (
+        (_TEXT, rf"{used}  used_end = .;\n\g<0>"),
         (_DATA, rf"{libc_data}\1saved_start = .; \2"),
         (_BSS, rf"{others}\1*(COMMON) {_HEAP}(.bss) {_HEAP}(.bss.hot) {_LAST}(.bss .bss.*) hot_end = .;\2{heap}"),
     ):

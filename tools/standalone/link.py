@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,21 +119,39 @@ def compile_units(build: Path, wanted: list[Unit], directory: str) -> list[Path]
     return [output for output, _ in running]
 
 
-def link(build: Path, objects: list[Path], output: Path, *, can_be_saved: bool, for_profile: bool = False) -> int:
-    """Static, at fixed addresses, stripped, without a build id; returns the address of the image heap.
+@dataclass(frozen=True)
+class Program:
+    """A linked one: its image heap's address, and the linker's map of it."""
+
+    path: Path
+    heap_address: int
+    sections: Path
+
+
+def link(
+    build: Path,
+    objects: list[Path],
+    output: Path,
+    *,
+    can_be_saved: bool,
+    for_profile: bool = False,
+    order: Sequence[str] = (),
+) -> Program:
+    """Static, at fixed addresses, stripped, without a build id; `order`: order.py.
 
     What it takes of libraries comes in a fixed order.
     """
     script = []
     if can_be_saved:
-        (build / "layout.ld").write_text(layout.linker_script(compiler()))
+        (build / "layout.ld").write_text(layout.linker_script(compiler(), order))
         script = [f"-Wl,-T,{build / 'layout.ld'}"]
         if platform.machine() == "x86_64":
             script.append("-Wl,-e,window_start")
     wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *(["_exit"] if for_profile else []))]
     plain = ["-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--gc-sections", "-Wl,-z,noseparate-code"]
     names = [str(path) for path in objects]
-    whole = build / f"{output.name}.symbols"
+    whole, sections = build / f"{output.name}.symbols", build / f"{output.name}.map"
+    plain.append(f"-Wl,-Map,{sections}")
     command = [*compiler(), *plain, *script, *wraps, *names, str(python_library()), *_LIBRARIES, "-o", str(whole)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     # What it says of getaddrinfo and dlopen in static programs is right, and they are not used.
@@ -144,4 +163,5 @@ def link(build: Path, objects: list[Path], output: Path, *, can_be_saved: bool, 
         raise subprocess.CalledProcessError(done.returncode, "linking")
     subprocess.run(["strip", "-s", "-o", str(output), str(whole)], check=True)
     symbols = subprocess.run(["nm", str(whole)], capture_output=True, text=True, check=True).stdout.splitlines()
-    return next(int(line.split()[0], 16) for line in symbols if line.endswith(" image_heap"))
+    heap = next(int(line.split()[0], 16) for line in symbols if line.endswith(" image_heap"))
+    return Program(output, heap, sections)

@@ -178,13 +178,13 @@ o delete --force none
 
 
 def _make_bundles(image: Path, directory: Path) -> None:
-    _make_bundle(image, directory / "short", seconds=0)
-    _make_bundle(image, directory / "seccomp", seconds=0, seccomp=make_profile(os.uname().machine))
-    _make_bundle(image, directory / "long", seconds=10)
+    make_bundle(image, directory / "short", seconds=0)
+    make_bundle(image, directory / "seccomp", seconds=0, seccomp=make_profile(os.uname().machine))
+    make_bundle(image, directory / "long", seconds=10)
 
 
-def _make_bundle(image: Path, bundle: Path, *, seconds: int, seccomp: object = None) -> None:
-    """`seconds`: how long the container lives."""
+def make_bundle(image: Path, bundle: Path, *, seconds: int, seccomp: object = None) -> None:
+    """`image` makes its config; `seconds`: how long the container lives."""
     make_rootfs(bundle / "rootfs")
     subprocess.run([str(image), "spec"], cwd=bundle, env={}, check=True)
     config = json.loads((bundle / "config.json").read_text())

@@ -1,0 +1,105 @@
+"""Which of the program's code and constants lie together, in front: those of the sections that the usual commands run.
+
+A fault maps sixteen pages of a file. Where the code lies as it came, a `run` has nearly all of it mapped in the end.
+The unit is what the linker moves: one section of one object file; CPython's library has no section for each function.
+Valgrind tells which instructions were executed. It has no clone3(2): what a command does after that is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.standalone.placement import make_bundle
+
+_COMMANDS = (("--version",), ("create", "--bundle", "bundle", "one"), ("state", "one"), ("delete", "--force", "one"))
+# Those of equal strings and numbers (SHF_MERGE) become one in the output, wherever they come from.
+_MOVED = re.compile(r"\.text(\..+)?|\.rodata(\.(?!str|cst).+)?")
+_LINE = re.compile(r" (\.\S+)?\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)")
+_ALONE = re.compile(r" (\.\S+)")
+_MEMBER = re.compile(r".*/([^/(]+\.a)\(([^)]+)\)")
+# Of Callgrind's format (its manual), positions written in full: an instruction's address and what it cost.
+_EXECUTED = re.compile(r"^0x([0-9a-f]+) ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Of an object file, where it is in the program. `file`: a pattern of the linker's script."""
+
+    address: int
+    size: int
+    name: str
+    file: str
+
+    @property
+    def pattern(self) -> str:
+        """It alone, in a linker's script."""
+        return f"{self.file}({self.name})"
+
+
+def read_map(text: str) -> list[Section]:
+    """The sections that can be moved, of what ld's -Map writes, in their order. A long name has a line of its own."""
+    found = []
+    name = None
+    for line in text.splitlines():
+        if alone := _ALONE.fullmatch(line):
+            name = alone[1]
+            continue
+        match = _LINE.fullmatch(line)
+        section = match and (match[1] or name)
+        name = None
+        if match is None or section is None or _MOVED.fullmatch(section) is None:
+            continue
+        address, size = int(match[2], 16), int(match[3], 16)
+        if address and size:
+            found.append(Section(address, size, section, _file_pattern(match[4])))
+    return sorted(found, key=lambda section: section.address)
+
+
+def _file_pattern(file: str) -> str:
+    if member := _MEMBER.fullmatch(file):
+        return f"*{member[1]}:{member[2]}"
+    return f"*/{Path(file).name}"
+
+
+def executed(profile: str) -> set[int]:
+    """The addresses of the instructions in a file of Callgrind's."""
+    return {int(address, 16) for address in _EXECUTED.findall(profile)}
+
+
+def used_sections(sections: list[Section], instructions: Iterable[int]) -> list[str]:
+    """The patterns of those that are executed, in their order, and of the constants of the same files, by size."""
+    starts = [section.address for section in sections]
+    used = set()
+    for instruction in instructions:
+        index = bisect_right(starts, instruction) - 1
+        if index >= 0 and instruction < starts[index] + sections[index].size:
+            used.add(sections[index])
+    files = {section.file for section in used}
+    constants = [section for section in sections if section.name.startswith(".rodata") and section.file in files]
+    # Of a large table a start reads a few entries.
+    ordered = sorted(used, key=lambda section: section.address) + sorted(constants, key=lambda section: section.size)
+    return [section.pattern for section in ordered]
+
+
+def make_order(image: Path, linker_map: Path) -> list[str]:
+    """Runs the usual commands of an image. Raises OSError where Valgrind isn't installed."""
+    instructions: set[int] = set()
+    with tempfile.TemporaryDirectory(prefix="ocirt-order.") as name:
+        make_bundle(image, Path(name) / "bundle", seconds=0)
+        output = Path(name) / "callgrind"
+        valgrind = ["valgrind", "--tool=callgrind", "--dump-instr=yes", "--compress-pos=no"]
+        valgrind.append(f"--callgrind-out-file={output}")
+        for command in _COMMANDS:
+            whole = [*valgrind, str(image), "--root", "state", *command]
+            null = subprocess.DEVNULL
+            subprocess.run(whole, cwd=name, stdin=null, stdout=null, stderr=null, check=False)
+            if output.exists():
+                instructions |= executed(output.read_text())
+                output.unlink()
+    return used_sections(read_map(linker_map.read_text()), instructions)
