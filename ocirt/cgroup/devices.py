@@ -135,8 +135,9 @@ def _number(number: int | None, pointer: str) -> int | None:
 # The instruction set: Documentation/bpf/standardization/instruction-set.rst. 32-bit jumps need Linux 5.1.
 _LOAD_WORD, _MOVE, _MOVE_REGISTER = 0x61, 0xB4, 0xBC
 _AND, _XOR, _OR_REGISTER, _SHIFT_RIGHT = 0x54, 0xA4, 0x4C, 0x74
+_OR_REGISTER_64, _SHIFT_LEFT_64, _JUMP_IF_NOT_EQUAL_64 = 0x4F, 0x67, 0x55
 _JUMP, _JUMP_IF_NOT_EQUAL, _JUMP_IF_BITS, _EXIT = 0x05, 0x56, 0x46, 0x95
-_VERDICT, _CONTEXT, _TYPE, _UNDECIDED, _MAJOR, _MINOR = range(6)
+_VERDICT, _CONTEXT, _TYPE, _UNDECIDED, _MAJOR, _MINOR, _BLOCK, _CHARACTER = range(8)
 _INSTRUCTION_BYTES = 8
 # Free once the request is read, and until the verdict.
 _DIFFERENCE, _SCRATCH = _CONTEXT, _VERDICT
@@ -160,12 +161,31 @@ _READ_REQUEST = b"".join(
         _instruction(_LOAD_WORD, _MINOR, source=_CONTEXT, offset=8),
     )
 )
+# The kernel's device numbers (include/linux/kdev_t.h): 12 bits of major and 20 of minor.
+_MINOR_BITS, _NUMBER_BITS = 20, 32
+_NUMBERS = {"b": _BLOCK, "c": _CHARACTER}
+# For rules about one device: a register for each type, with the device's numbers, and more where it is not of the type.
+_READ_NUMBER = {
+    kind: b"".join(
+        (
+            _instruction(_MOVE_REGISTER, register, source=_TYPE),
+            _instruction(_XOR, register, _TYPES[kind]),
+            _instruction(_SHIFT_LEFT_64, register, _NUMBER_BITS - _MINOR_BITS),
+            _instruction(_OR_REGISTER_64, register, source=_MAJOR),
+            _instruction(_SHIFT_LEFT_64, register, _MINOR_BITS),
+            _instruction(_OR_REGISTER_64, register, source=_MINOR),
+        )
+    )
+    for kind, register in _NUMBERS.items()
+}
 _VERDICTS = {allow: _instruction(_MOVE, _VERDICT, int(allow)) + _instruction(_EXIT) for allow in (False, True)}
 
 
 def _assemble(rules: Sequence[Rule]) -> Iterator[bytes]:
     """Read the request, try the rules from the last to the first, and deny what is undecided in the end."""
     yield _READ_REQUEST
+    for kind in sorted({rule.type for rule in rules if _is_about_one_device(rule)}):
+        yield _READ_NUMBER[kind]
     for rule in reversed(rules):
         yield _DEFAULT_CODE.get(rule) or _assemble_rule(rule)
     # Nothing may stand behind the verdict of a rule about everything: the verifier refuses what cannot be reached.
@@ -173,16 +193,28 @@ def _assemble(rules: Sequence[Rule]) -> Iterator[bytes]:
         yield _VERDICTS[False]
 
 
+def _is_about_one_device(rule: Rule) -> bool:
+    """With all accesses; and its numbers together are a positive immediate, since that is extended by its sign."""
+    if rule.type == "a" or rule.access != _ALL_ACCESSES or rule.major is None or rule.minor is None:
+        return False
+    return rule.major < 1 << (_NUMBER_BITS - _MINOR_BITS - 1) and rule.minor < 1 << _MINOR_BITS
+
+
 def _assemble_rule(rule: Rule) -> bytes:
     decision = _decide(rule)
-    return b"".join((*_skip_unless_named(rule, len(decision) // _INSTRUCTION_BYTES), decision))
+    count = len(decision) // _INSTRUCTION_BYTES
+    if _is_about_one_device(rule):
+        number = (rule.major or 0) << _MINOR_BITS | (rule.minor or 0)
+        return _instruction(_JUMP_IF_NOT_EQUAL_64, _NUMBERS[rule.type], number, offset=count) + decision
+    return b"".join((*_skip_unless_named(rule, count), decision))
 
 
 def _skip_unless_named(rule: Rule, count: int) -> Iterator[bytes]:
     """Skip the next instructions if the rule is about other devices.
 
     One jump on the sum of all differences: after a jump on a number the verifier would know the number on one of the
-    two ways, follow each apart, and run into its limit with some hundred rules; so it takes some thousand.
+    two ways, follow each apart, and run into its limit with some hundred rules; so it takes some thousand. Where one of
+    the ways ends in a verdict, as with a rule about one device, that does not matter.
     """
     wanted = ((_TYPE, _TYPES.get(rule.type)), (_MAJOR, rule.major), (_MINOR, rule.minor))
     compared = [(register, value) for register, value in wanted if value is not None]

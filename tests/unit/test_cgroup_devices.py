@@ -32,11 +32,20 @@ ALU: dict[int, Callable[[int, int, int], int]] = {
     0xA4: lambda old, immediate, _source: old ^ immediate,
     0x4C: lambda old, _immediate, source: old | source,
     0x74: lambda old, immediate, _source: old >> immediate,
+    0x4F: lambda old, _immediate, source: old | source,
+    0x67: lambda old, immediate, _source: old << immediate & 2**64 - 1,
 }
+
+
+def unsigned_needed() -> bool:
+    raise AssertionError("an immediate of a 64-bit jump that its sign would extend")
+
+
 # Whether a jump is taken, by its register and immediate.
 JUMPS: dict[int, Callable[[int, int], bool]] = {
     0x05: lambda _register, _immediate: True,
     0x56: lambda register, immediate: register != immediate,
+    0x55: lambda register, immediate: register != immediate if immediate < 2**31 else unsigned_needed(),
     0x46: lambda register, immediate: register & immediate != 0,
 }
 LOAD_WORD, EXIT = 0x61, 0x95
@@ -97,16 +106,19 @@ def allowed_by_list(rules: list[DeviceRule], request: Request) -> bool:
     return True
 
 
-numbers = st.sampled_from([0, 1, 3, 5, 10, 136, 200, 2**31, 2**32 - 1])
+# The kernel's device numbers have 12 and 20 bits; a rule may name others.
+majors = st.sampled_from([0, 1, 3, 5, 10, 136, 200, 2047, 2048, 4095])
+minors = st.sampled_from([0, 1, 3, 5, 10, 136, 200, 2**16, 2**20 - 1])
+beyond = st.sampled_from([4096, 4097, 2**20, 2**20 + 3, 2**31, 2**32 - 1])
 rules = st.builds(
     DeviceRule,
     allow=st.booleans(),
     type=st.sampled_from([None, "a", "b", "c"]),
-    major=st.none() | st.just(-1) | numbers,
-    minor=st.none() | st.just(-1) | numbers,
+    major=st.none() | st.just(-1) | majors | beyond,
+    minor=st.none() | st.just(-1) | minors | beyond,
     access=st.lists(st.sampled_from("rwm"), min_size=1, max_size=4).map("".join),
 )
-requests = st.tuples(st.sampled_from([BLOCK, CHAR]), numbers, numbers, st.integers(1, 7))
+requests = st.tuples(st.sampled_from([BLOCK, CHAR]), majors, minors, st.integers(1, 7))
 
 
 @given(st.lists(rules, max_size=8), requests)
@@ -194,6 +206,11 @@ def test_rules_before_one_about_everything_are_left_out() -> None:
     device_filter = compile_device_filter([ALLOW_ALL, DeviceRule(allow=True, type="c", major=1, access="r"), DENY_ALL])
     assert [rule.describe() for rule in device_filter.rules[:2]] == ["deny a *:* rwm", "allow c *:* m"]
     assert len(device_filter.rules) == 1 + len(DEFAULT_RULES)
+
+
+def test_the_usual_filter_is_short() -> None:
+    """The kernel verifies and translates it for every container: 118 instructions took it 144 us, and these 65."""
+    assert len(compile_device_filter([DENY_ALL]).program()) // 8 <= 60
 
 
 def test_asked_says_whether_the_config_has_rules() -> None:
