@@ -80,7 +80,7 @@ _UNKNOWN = -1
 # libseccomp's numbers of system calls that also go through a multiplexer, whose first argument is the difference.
 _MULTIPLEXERS = {"socketcall": range(-120, -100), "ipc": range(-224, -200)}
 # Goes up when the same profile is to give another program: cached ones are then not found.
-_PROGRAM_FORMAT = 1
+_PROGRAM_FORMAT = 2
 
 
 class ProgramCache(Protocol):
@@ -122,7 +122,7 @@ def compile_seccomp(
     tokens = _architectures(seccomp.architectures, f"{pointer}/architectures")
     actions = [_check_entry(entry, f"{pointer}/syscalls/{i}") for i, entry in enumerate(seccomp.syscalls)]
 
-    source = repr((_PROGRAM_FORMAT, _version(), default, tokens, seccomp.syscalls)).encode(errors="replace")
+    source = _source(default, tokens, seccomp.syscalls, actions)
     cached = cache.get(source) if cache else None
     if cached is None:
         program, unknown = _Compiler(seccomp, pointer, default, tokens, actions).compile()
@@ -229,6 +229,15 @@ def _check_entry(entry: Syscall, at: str) -> int:
         i = next(i for i, name in enumerate(entry.names) if not name or "\0" in name)
         raise SpecError(f"{at}/names/{i}", "is no name of a system call")
     return _action(entry.action, entry.errno_ret, at, "action", "errnoRet")
+
+
+def _source(default: int, tokens: Sequence[int], entries: Sequence[Syscall], actions: Sequence[int]) -> bytes:
+    """All that the program depends on: other values give other bytes, as NUL is in no name, and escaped by repr."""
+    parts = [repr((_PROGRAM_FORMAT, _version(), default, tokens))]
+    for entry, action in zip(entries, actions, strict=True):
+        args = [(arg.index, arg.value, arg.value_two, arg.op) for arg in entry.args]
+        parts += ["", repr((action, args)), *entry.names]
+    return "\0".join(parts).encode(errors="surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)

@@ -483,6 +483,19 @@ def test_profiles_that_differ_share_no_program() -> None:
     assert len(memory.kept) == len(different)
 
 
+_NAMES = st.lists(st.sampled_from(["read", "0", "(0, [])", "\ud800", "\ud801", "?"]), max_size=3)
+_ENTRIES = st.lists(st.tuples(_NAMES.map(tuple), st.sampled_from([0, 1]), st.booleans()), max_size=3)
+
+
+@given(_ENTRIES, _ENTRIES)
+def test_only_the_same_profile_has_the_same_source(one: Any, other: Any) -> None:
+    def source(entries: Any) -> bytes:
+        rules = [allow(*names, args=(arg(0, "EQ", 1),) if condition else ()) for names, _, condition in entries]
+        return s._source(0, [1], rules, [action for _, action, _ in entries])
+
+    assert (source(one) == source(other)) is (one == other)
+
+
 def test_the_program_is_whole_instructions_and_ends_in_a_return() -> None:
     program = s.compile_seccomp(deny(ALLOW)).bpf
     assert len(program) % 8 == 0
