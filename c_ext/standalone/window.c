@@ -43,7 +43,7 @@ static long call6(long number, long a, long b, long c, long d, long e, long f) {
 
 static long call3(long number, long a, long b, long c) { return call6(number, a, b, c, 0, 0, 0); }
 
-static const Elf64_Phdr *window_segment(const uintptr_t *stack) {
+static const Elf64_Phdr *segment_of(const uintptr_t *stack, const char *address) {
     const uintptr_t *at = stack + 1 + stack[0] + 1; /* behind argc, argv and its NULL */
     while (*at++)
         ;
@@ -56,7 +56,7 @@ static const Elf64_Phdr *window_segment(const uintptr_t *stack) {
             count = each->a_un.a_val;
     }
     for (size_t i = 0; segments && i < count; i++)
-        if (segments[i].p_type == PT_LOAD && segments[i].p_vaddr == (uintptr_t)saved_start)
+        if (segments[i].p_type == PT_LOAD && (uintptr_t)address - segments[i].p_vaddr < segments[i].p_memsz)
             return &segments[i];
     return NULL;
 }
@@ -113,17 +113,18 @@ static int take_window(const Elf64_Phdr *segment, long fd) {
 
 /* Code and constants that few commands use: the kernel is not to map them with a huge page of the page cache, for one
  * byte. What the others use is in front of them. */
-static void leave_the_rest(void) {
+static void leave_the_rest(const Elf64_Phdr *code) {
     uintptr_t start = ((uintptr_t)used_end + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-    call3(SYS_madvise, (long)start, (long)((uintptr_t)saved_start - start), MADV_NOHUGEPAGE);
+    if (code)
+        call3(SYS_madvise, (long)start, (long)(code->p_vaddr + code->p_memsz - start), MADV_NOHUGEPAGE);
 }
 
 __attribute__((used)) void window_begin(const uintptr_t *stack) {
     struct file_system file_system = {0};
-    const Elf64_Phdr *segment = window_segment(stack);
+    const Elf64_Phdr *segment = segment_of(stack, saved_start);
     if (!segment || hot_end - saved_start < (ptrdiff_t)HUGE_PAGE_BYTES)
         return;
-    leave_the_rest();
+    leave_the_rest(segment_of(stack, used_end));
     /* Somebody else's /proc would give us somebody else's memory. */
     if (call3(SYS_statfs, (long)"/proc/self", (long)&file_system, 0) != 0 || file_system.type != PROC_SUPER_MAGIC)
         return;

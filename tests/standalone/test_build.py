@@ -13,7 +13,7 @@ import pytest
 
 from tests.standalone.conftest import ROOT
 from tools import commit
-from tools.standalone import layout, order, placement, selftest
+from tools.standalone import layout, link, order, placement, selftest
 
 
 def build(tree: Path, source: Path, *options: str | Path, umask: int) -> bytes:
@@ -44,6 +44,8 @@ def test_two_builds_give_the_same_bytes(binary: Path, tmp_path: Path) -> None:
     address = addresses(placed / "program-saved.symbols")
     assert address["_PyEval_EvalFrameDefault"] < address["used_end"] < address["PyAST_mod2obj"]
     assert address["used_end"] - address["_init"] < 2_700_000
+    # libc's own start, which asks the processor, is not in it.
+    assert "update_active.constprop.0" not in address
 
 
 def addresses(program: Path) -> dict[str, int]:
@@ -151,3 +153,11 @@ def test_the_sections_that_are_executed_come_first_then_their_constants_by_size(
 
 def test_what_callgrind_says_of_calls_is_not_executed() -> None:
     assert order.executed("fn=(1) f\n0x401000 3\ncalls=2 0x402000 \n0x401005 20\n") == {0x401000, 0x401005}
+
+
+def test_another_libc_keeps_its_own_start(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert link.libc_start_is_known()
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(link, "LIBC_START_SYMBOLS", link.LIBC_START_SYMBOLS - {"_dl_random"})
+    assert not link.libc_start_is_known()
+    assert "libc's is taken" in capfd.readouterr().err

@@ -42,7 +42,7 @@ def linker_script(compiler: Sequence[str], order: Sequence[str] = ()) -> str:
     if len(parts) < 3:
         raise LayoutError("the linker shows no script")
     text = parts[1]
-    libc = " ".join(f"{files}(.data .data.* .bss .bss.* COMMON)" for files in LIBC)
+    libc = " ".join(f"{files}({kind})" for kind in (".data .data.*", ".bss .bss.* COMMON") for files in LIBC)
     others = f"*(EXCLUDE_FILE({_HEAP} {_LAST}) .bss EXCLUDE_FILE({_HEAP} {_LAST}) .bss.* .gnu.linkonce.b.*)"
     boundary = f"  . = ALIGN({HUGE_PAGE_BYTES:#x});\n"
     libc_data = f"  .libc_data : {{ {libc} *(__libc_freeres_ptrs) }}\n{boundary}"

@@ -23,6 +23,21 @@ STANDALONE = C_EXT / "standalone"
 OURS = ("main.c", "renew.c", "save.c", "inittab.c", "fixed.c")
 # Runs before libc: nothing of the compiler's that wants it.
 FIRST = "window.c"
+# In the place of libc's own start, if that is the one it is written after.
+START = "start.c"
+LIBC_START_SYMBOLS = frozenset(
+    """
+    _GLOBAL_OFFSET_TABLE_ __assert_fail __cxa_atexit __environ __fini_array_end __fini_array_start __init_array_end
+    __init_array_start __libc_check_standard_fds __libc_early_init __libc_enable_secure __libc_fatal __libc_init_first
+    __libc_setup_tls __libc_stack_end __nptl_deallocate_tsd __nptl_nthreads __preinit_array_end __preinit_array_start
+    __pthread_initialize_minimal __rela_iplt_end __rela_iplt_start __tunable_get_val __tunable_set_val __tunables_init
+    _dl_aux_init _dl_debug_initialize _dl_hwcap _dl_minsigstacksize _dl_platform _dl_random _dl_relocate_static_pie
+    _dl_tunable_set_hwcaps _dl_x86_cpu_features _fini _init _setjmp exit
+    __libc_start_main __libc_start_main_impl __x86_data_cache_size __x86_data_cache_size_half
+    __x86_rep_movsb_stop_threshold __x86_rep_movsb_threshold __x86_rep_stosb_threshold __x86_shared_cache_size
+    __x86_shared_cache_size_half __x86_shared_non_temporal_threshold __x86_string_control
+    """.split()
+)
 PROFILE = ("profile.c",)
 PROFILE_HEAP_BYTES = 1 << 30
 ALLOCATORS = ("alloc.c", "image_heap.c")
@@ -79,16 +94,29 @@ def write_native(build: Path) -> Path:
     return output
 
 
+def libc_start_is_known() -> bool:
+    """Whether libc.a has the __libc_start_main that start.c does the work of."""
+    located = subprocess.run([*compiler(), "-print-file-name=libc.a"], capture_output=True, text=True, check=True)
+    command = ["nm", "--print-file-name", "--format=posix", "--extern-only", located.stdout.strip()]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    symbols = {line.split()[1] for line in listed if "[libc-start.o]: " in line}
+    if symbols == LIBC_START_SYMBOLS:
+        return True
+    print("standalone: libc's start is another one than start.c is written after; libc's is taken", file=sys.stderr)
+    return False
+
+
 def units(build: Path, python: Path, *, for_profile: bool = False) -> list[Unit]:
     modules = python / "Modules"
     core = ("-DPy_BUILD_CORE_BUILTIN", f"-I{modules}")
     cffi = sources.sdist("cffi", build)
     prctl = sources.sdist("python-prctl", build)
     allocator = ("-D_GNU_SOURCE", "-fno-builtin", *([f"-DHEAP_BYTES=({PROFILE_HEAP_BYTES}ul)"] if for_profile else []))
+    early = ("-D_GNU_SOURCE", "-ffreestanding", "-fno-stack-protector")
     native = (f"-I{C_EXT}", "-D_GNU_SOURCE", f'-DOCIRT_INIT_PATH="{build / "ocirt-init"}"')
     return [
         *(Unit(STANDALONE / name, ("-D_GNU_SOURCE",), ours=True) for name in OURS + (PROFILE if for_profile else ())),
-        Unit(STANDALONE / FIRST, ("-D_GNU_SOURCE", "-ffreestanding", "-fno-stack-protector"), ours=True),
+        *(Unit(STANDALONE / name, early, ours=True) for name in (FIRST, *([START] if libc_start_is_known() else []))),
         Unit(STANDALONE / "frozen.c", (f'-DFROZEN="{build / "frozen"}"',), ours=True),
         *(Unit(STANDALONE / name, allocator, ours=True) for name in ALLOCATORS),
         *(Unit(modules / name, core) for name in sources.PYTHON_MODULES),
