@@ -7,6 +7,7 @@
 #include <linux/mount.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -234,6 +235,16 @@ int ocirt_write_at(int dir_fd, const char *name, const void *data, size_t bytes,
     int error = written < 0 ? -errno : (size_t)written != bytes ? -EIO : 0;
     close(fd);
     return error;
+}
+
+int ocirt_replace(int dir_fd, const char *file, const char *name) {
+    /* A file that rename(2) puts in the place of another one, ext4 writes to the disk first (auto_da_alloc in ext4(5)),
+     * which takes 0.2 ms; not so where the two exchange their names. */
+    if (renameat2(dir_fd, file, dir_fd, name, RENAME_EXCHANGE) == 0) {
+        unlinkat(dir_fd, file, 0); /* what is left where that fails is overwritten by the next one */
+        return 0;
+    }
+    return renameat(dir_fd, file, dir_fd, name) == 0 ? 0 : -errno;
 }
 
 int ocirt_call_error(int number) { return syscall(number, -1L, -1L, -1L, -1L, -1L, -1L) < 0 ? errno : 0; }

@@ -44,6 +44,9 @@ int ocirt_init_image(void); /* a sealed memfd of ocirt-init, to be executed */
 /* One write(2) of the whole of `data`, into an existing file of a directory: 0. *opened tells whose error it is. */
 int ocirt_write_at(int dir_fd, const char *name, const void *data, size_t bytes, int *opened);
 
+/* In one step, a file of a directory takes another's name, which may be in use: 0. */
+int ocirt_replace(int dir_fd, const char *file, const char *name);
+
 /* The errno (not negative) of a system call with arguments that no call takes, all of them -1: ENOSYS where there is no
  * such call. For those that look at their arguments before they ask for privileges. */
 int ocirt_call_error(int number);

@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ocirt._native import lib
 from ocirt.errors import HostError, StateError
 from ocirt.lock import DEADLINE_SECONDS as LOCK_DEADLINE_SECONDS
 from ocirt.lock import try_lock, unlock, wait_for_lock
@@ -98,9 +99,11 @@ class Container:
                     data = data[os.write(fd, data) :]
             finally:
                 os.close(fd)
-            os.rename(beside, name, src_dir_fd=self.dir_fd, dst_dir_fd=self.dir_fd)
         except OSError as error:
             raise HostError("write", self.path(name), error.errno or 0) from None
+        result = lib.ocirt_replace(self.dir_fd, beside.encode(), name.encode())
+        if result < 0:
+            raise HostError("write", self.path(name), -result)
 
     # ---- the record
 

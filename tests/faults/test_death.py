@@ -90,4 +90,4 @@ def test_the_tracer_kills_where_it_says(new_subject: NewSubject) -> None:
 
 def follows_save(calls: list[Call], i: int) -> bool:
     """Whether it is the second of two renames: that of the directory, after that of state.json in it."""
-    return calls[i].name.startswith("rename") and any(call.name.startswith("rename") for call in calls[:i])
+    return calls[i].name == "renameat" and any(call.name == "renameat" for call in calls[:i])

@@ -279,10 +279,18 @@ def test_failed_create_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPa
 
 def test_full_file_system(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     container = store.create("c1", record())
-    monkeypatch.setattr(os, "rename", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
-    with pytest.raises(HostError, match=r"c1/state\.json: no space left on device"):
-        container.update(status="created")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
+        with pytest.raises(HostError, match=r"c1/state\.json: no space left on device"):
+            container.update(status="created")
     assert store.load("c1").record.status == "creating"
+
+
+def test_replacing_leaves_no_other_file(store: Store) -> None:
+    container = store.create("c1", record())
+    container.update(status="created")
+    assert os.listdir(store.root + "/c1") == ["state.json"]
+    assert store.load("c1").record.status == "created"
 
 
 def test_files(store: Store) -> None:
