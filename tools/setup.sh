@@ -1,26 +1,29 @@
 #!/bin/sh
 # Installs the system packages that ocirt's build (setup.sh build), also the standalone binary (setup.sh binary) or its
-# tests (setup.sh test), or also those in a virtual machine (setup.sh vm) or in container engines (setup.sh engines) need.
+# tests (setup.sh test), or also those in a virtual machine (setup.sh vm), in container engines (setup.sh engines) or in a
+# browser (setup.sh browser) need.
 # Does nothing where all are there; without root, it names what is missing and fails. Never asks.
 set -eu
 
 build="gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev pkg-config python3-dev python3-venv busybox-static"
 test="$build runc crun uidmap debootstrap iproute2 procps util-linux clang clang-format libclang-rt-dev"
 test="$test systemd libpam-systemd dbus dbus-user-session zsh fish man-db groff"
-# the static libraries, and apt-get source
-binary="$build libpython3-dev libffi-dev zlib1g-dev dpkg-dev util-linux"
+# the static libraries, apt-get source, and what tells which code runs
+binary="$build libpython3-dev libffi-dev zlib1g-dev dpkg-dev util-linux valgrind"
 # Podman 4's networks are those of the CNI plugins; tini is Docker's init.
 engines="$test containerd docker.io podman conmon buildah containernetworking-plugins tini"
 vm="$test qemu-system-x86 linux-image-amd64"
+browser="chromium-headless-shell fonts-dejavu-core"
 
 case "${1:-}" in
+browser) wanted=$browser ;;
 build) wanted=$build ;;
 test) wanted=$test ;;
 binary) wanted=$binary ;;
 engines) wanted=$engines ;;
 vm) wanted=$vm ;;
 *)
-    echo "usage: $0 build|binary|test|engines|vm" >&2
+    echo "usage: $0 build|binary|test|engines|vm|browser" >&2
     exit 2
     ;;
 esac
