@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 
+from ocirt import constants as k
 from ocirt import ops
 from ocirt.errors import OcirtError, PlanError, errno_text
 from ocirt.plan import Plan
 from ocirt.protocol import Message
+from ocirt.pseudofile import read_text
 
 # (operation, errno) -> what a person may try; None stands for any operation
 _HINTS: dict[tuple[type[ops.Op] | None, int], str] = {
@@ -43,6 +45,11 @@ def plan_error(plan: Plan, message: Message) -> OcirtError:
 def op_error(op: ops.Op, message: Message) -> PlanError:
     """The error for an operation that failed as the message says."""
     hint = _HINTS.get((type(op), message.error)) or _HINTS.get((None, message.error), "")
+    if isinstance(op, ops.SetRlimit) and op.resource == k.RLIMITS["RLIMIT_NOFILE"] and message.error == errno.EPERM:
+        # Here the kernel says the same with and without the capability.
+        most = int(read_text("/proc/sys/fs/nr_open"))
+        if op.hard > most:
+            hint = f"no hard limit of files may be above the sysctl fs.nr_open, {most} here"
     if "too revealing" in message.detail:
         # mount_too_revealing() of the kernel's fs/namespace.c
         hint = "in the runtime's own /proc or /sys something is covered, and would not be in a new one"

@@ -36,7 +36,7 @@ def run(args: Args, context: Context) -> int:
 
 
 def _check_deletable(container: Container) -> None:
-    """runtime.md#delete wants "stopped"; a created container too can be deleted, as with runc: engines count on it."""
+    """runtime.md#delete wants "stopped"; a created container too can be deleted, as with runc: Buildah counts on it."""
     status = container.status()
     if status not in _DELETABLE:
         raise StateError(

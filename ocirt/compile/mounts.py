@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from ocirt import constants as k
 from ocirt._native import lib
-from ocirt.cgroup.mount import BoundCgroup, compile_cgroup_mount
 from ocirt.compile.context import CreateContext
 from ocirt.compile.mount_options import MountOptions
 from ocirt.compile.namespaces import mapped
@@ -197,22 +196,19 @@ def _bind_view(ctx: CreateContext, pointer: str, fstype: str, options: MountOpti
 
 
 def _cgroup(ctx: CreateContext, pointer: str, mount: Mount, options: MountOptions, target: str) -> list[Op]:
-    has_namespace = "cgroup" in ctx.namespaces
-    if not has_namespace and ctx.host.cgroup is None:
-        raise SpecError(pointer, "cgroup v2 is not mounted on this host", "host.unsupported")
-    decision: object = None
-    if not has_namespace and ctx.host.cgroup is not None:
-        decision = compile_cgroup_mount(
-            ctx.host.cgroup, ctx.request.cgroup, cgroup_namespace=has_namespace, rootless=ctx.host.rootless
-        )
-    if not isinstance(decision, BoundCgroup):
+    """A cgroup namespace's own view; without one the host's, as with runc and crun. They mount that anew, and
+    thereby change the options of the host's hierarchy (nsdelegate, memory_recursiveprot): here it is bound. Of a
+    rootless container it is read-only, as the user may own a part of it (CVE-2023-25809)."""
+    if "cgroup" in ctx.namespaces:
         return _new_filesystem(ctx, pointer, mount, options, target, "cgroup2", 0)
+    if ctx.host.cgroup is None:
+        raise SpecError(pointer, "cgroup v2 is not mounted on this host", "host.unsupported")
     attributes = options.attributes()
-    if decision.readonly:
+    if ctx.host.rootless:
         attributes = replace(
             attributes, set=attributes.set | k.MOUNT_ATTR_RDONLY, clear=attributes.clear & ~k.MOUNT_ATTR_RDONLY
         )
-    opened, slot = ctx.open_source(pointer, decision.source, recursive=False)
+    opened, slot = ctx.open_source(pointer, ctx.host.cgroup.mount, recursive=False)
     return [*opened, Bind(pointer, target, slot, attributes=attributes)]
 
 

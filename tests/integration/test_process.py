@@ -190,6 +190,15 @@ def test_rlimit_that_may_not_be_raised_names_its_pointer(container: Container) -
     assert "operation not permitted" in error
 
 
+def test_more_files_than_the_kernel_allows(container: Container) -> None:
+    """With every capability, too: the kernel looks at fs.nr_open first."""
+    most = int(Path("/proc/sys/fs/nr_open").read_text())
+    container.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 512, "hard": most + 1}]
+    error = container.refused()
+    assert "/process/rlimits/0" in error
+    assert f"(no hard limit of files may be above the sysctl fs.nr_open, {most} here)" in error
+
+
 def _own_capabilities() -> set[str]:
     line = next(text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith("CapEff"))
     bits = int(line.split()[1], 16)

@@ -1,4 +1,4 @@
-"""The cgroup's owner, its mount, and whether a container needs one: decisions from a config alone."""
+"""The cgroup's owner, and whether a container needs one: decisions from a config alone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocirt.cgroup.mount import BoundCgroup, NewCgroupMount, compile_cgroup_mount
 from ocirt.cgroup.owner import compile_cgroup_owner, probe_delegated_files
-from ocirt.cgroup.paths import CgroupHost
 from ocirt.cgroup.resources import compile_resources, may_do_without_cgroup
 from ocirt.spec import (
     RDMA,
@@ -27,7 +25,6 @@ from ocirt.spec import (
     User,
 )
 
-HOST = CgroupHost("/sys/fs/cgroup", "/", "/own", "/")
 CGROUP_MOUNT = Mount(destination="/sys/fs/cgroup", type="cgroup", source="cgroup", options=("nosuid", "rw"))
 NEW = (Namespace(type="pid"), Namespace(type="cgroup"))
 
@@ -83,27 +80,6 @@ def test_the_delegated_files_are_the_kernels_or_those_of_the_specification(tmp_p
     )
     (tmp_path / "delegate").write_text("cgroup.procs\nmemory.oom.group\n")
     assert probe_delegated_files(str(tmp_path / "delegate")) == ("cgroup.procs", "memory.oom.group")
-
-
-@pytest.mark.parametrize("rootless", [False, True])
-def test_a_cgroup_namespace_gets_a_new_mount(rootless: bool) -> None:
-    assert compile_cgroup_mount(HOST, "/c1", cgroup_namespace=True, rootless=rootless) == NewCgroupMount()
-    assert compile_cgroup_mount(HOST, None, cgroup_namespace=True, rootless=rootless) == NewCgroupMount()
-
-
-@pytest.mark.parametrize(
-    ("path", "rootless", "mount"),
-    [
-        ("/c1", False, BoundCgroup("/sys/fs/cgroup/c1", readonly=False)),
-        # CVE-2023-25809
-        ("/c1", True, BoundCgroup("/sys/fs/cgroup/c1", readonly=True)),
-        # The runtime's own cgroup is shared with others.
-        (None, False, BoundCgroup("/sys/fs/cgroup/own", readonly=True)),
-        (None, True, BoundCgroup("/sys/fs/cgroup/own", readonly=True)),
-    ],
-)
-def test_without_a_namespace_the_cgroup_is_bound(path: str | None, rootless: bool, mount: BoundCgroup) -> None:
-    assert compile_cgroup_mount(HOST, path, cgroup_namespace=False, rootless=rootless) == mount
 
 
 def may_do_without(linux: Linux | None, *, rootless: bool) -> bool:

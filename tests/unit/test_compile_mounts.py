@@ -341,13 +341,19 @@ def test_cgroup_of_a_cgroup_namespace(fstype: str) -> None:
     assert (made.fstype, made.attributes.set) == ("cgroup2", RDONLY)
 
 
-def test_cgroup_without_a_namespace_is_the_containers_own() -> None:
+def test_cgroup_without_a_namespace_is_the_hosts() -> None:
+    """As with runc and crun: what /proc/self/cgroup names is found there."""
     config = with_mounts(with_namespaces("mount"), mount("/sys/fs/cgroup", "cgroup", "cgroup", "rw"))
     compiled = created(config)
-    assert ops_of(compiled, OpenTree)[-1].path == "/sys/fs/cgroup/c1"
+    assert ops_of(compiled, OpenTree)[-1].path == "/sys/fs/cgroup"
     assert not only(compiled, Bind).attributes.set & RDONLY
-    nested = created(config, replace(ROOT, in_user_namespace=True))
-    (made,) = [op for op in ops_of(nested, Bind) if op.origin == "/mounts/0"]
+
+
+def test_the_hosts_cgroups_are_read_only_without_privileges() -> None:
+    """CVE-2023-25809."""
+    config = with_mounts(with_namespaces("mount"), mount("/sys/fs/cgroup", "cgroup", "cgroup", "rw"))
+    compiled = created(config, replace(ROOT, in_user_namespace=True))
+    (made,) = [op for op in ops_of(compiled, Bind) if op.origin == "/mounts/0"]
     assert made.attributes == Attributes(set=RDONLY)
 
 
