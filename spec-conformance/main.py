@@ -16,8 +16,9 @@ from conformance import cli
 EPILOG = """\
 DIR is a checkout of opencontainers/runtime-tools in which "make runtimetest validation-executables" was run.
 A runtime is a command line, "runc" or "/usr/bin/crun --cgroup-manager=disabled", with a name of its own in front
-where wanted: "mine=python -m ocirt". Exit code: 0, or 1 where the first runtime fails a MUST; with --suite, where it
-did worse than the baseline.
+where wanted: "mine=python -m ocirt". Exit code: 0, or 1 where the first runtime fails a MUST that comparison.toml does
+not name as a deviation, or with --mutate where too few mutations are noticed; with --suite, where it did worse than the
+baseline.
 """
 
 
@@ -30,9 +31,14 @@ def build_parser() -> argparse.ArgumentParser:
     tests.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR", help="where reports go")
     tests.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="how many at once")
     tests.add_argument("-k", default="", dest="expression", metavar="EXPRESSION", help="those alone, as pytest has it")
+    tests.add_argument(
+        "--vm", action="store_true", help="what cannot be shown here in the tests' machine, where QEMU is"
+    )
     tests.add_argument("--render", action="store_true", help="only write the reports anew, from DIR/report.json")
     tests.add_argument(
-        "--mutate", action="store_true", help="only break the first runtime of DIR/report.json on purpose"
+        "--mutate",
+        action="store_true",
+        help="then break the first runtime on purpose; without --runtime only that, with DIR/report.json's",
     )
     official = parser.add_argument_group("the official suite")
     official.add_argument("--suite", type=Path, metavar="DIR", help="run its programs instead")
@@ -85,9 +91,16 @@ def run_requirements(parser: argparse.ArgumentParser, options: argparse.Namespac
     if reason := cli.is_possible():
         parser.error(reason)
     try:
-        if options.mutate:
+        if not options.runtime:
             return cli.mutate(options.output, options.jobs)
-        return cli.run(options.runtime, options.output, options.jobs, options.expression)
+        return cli.run(
+            options.runtime,
+            options.output,
+            options.jobs,
+            options.expression,
+            in_vm=options.vm,
+            mutated=options.mutate,
+        )
     except ValueError as error:
         parser.error(str(error))
 

@@ -40,7 +40,7 @@ ABOUT = ("runtime", "config", "bundle", "caller", "kernel", "specification")
 TESTS = ("positive", "negative", "none")
 SET_ASIDE = ("platform", "prose", "definition")
 NEEDS = re.compile(
-    "apparmor|block-device|cgroup1|cgroup2|exec|features|hugepages|idmapped-mounts|netdev|numa|realtime|rdma|resctrl|"
+    "apparmor|block-device|cgroup1|cgroup2|device-weights|exec|features|hugepages|idmapped-mounts|netdev|numa|realtime|rdma|resctrl|"
     "resctrl-monitoring|selinux|swap|time-namespace|update|user-namespace|controller:[a-z]+|kernel:[0-9]+[.][0-9]+"
 )
 

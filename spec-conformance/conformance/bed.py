@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ from tests.support.runtime import Container, Result, Runtime
 
 # Where a requirement is not about the version, a configuration is of the greatest that the runtime takes.
 VERSIONS = ("1.3.0", "1.2.0", "1.1.0", "1.0.2", "1.0.0")
+
+
+# For a program to end, which the tests' machine is slow about: it is emulated, and says so.
+END_SECONDS = 60 if os.environ.get("OCIRT_VM") else 10
 
 
 def error_of(result: Result) -> str:
@@ -142,6 +147,10 @@ class Bed:
             self._attempts[key] = self.launch(self.new(), config)
         return self._attempts[key]
 
+    def forget(self) -> None:
+        """What became of configurations is no more known: the runtime is another one from now on."""
+        self._attempts.clear()
+
     def launch(
         self,
         container: Container,
@@ -166,7 +175,7 @@ class Bed:
         if started.rc != 0:
             container.delete("--force", check=False)
             return Attempt("start", error_of(started) or f"exit code {started.rc}")
-        exit_code = container.wait()
+        exit_code = container.wait(END_SECONDS)
         if container.delete(check=False).rc == 0:
             self._gone.add(container.id)
         return Attempt("", "", container.output, exit_code, created.err + started.err)

@@ -100,16 +100,40 @@ def _is_dir_with_entries(path: str) -> bool:
     return os.path.isdir(path) and bool(os.listdir(path))
 
 
+def disks() -> list[tuple[int, int]]:
+    """The numbers of the whole block devices that have sectors, those that stand for files or memory last."""
+    found = [path for path in sorted(Path("/sys/block").iterdir()) if int(_text(f"{path}/size") or 0) > 0]
+    found.sort(key=lambda path: path.name.startswith(("loop", "ram", "zram", "nbd")))
+    numbers = [_text(f"{path}/dev").split(":") for path in found]
+    return [(int(major), int(minor)) for major, minor in numbers]
+
+
+def _has_device_weights() -> bool:
+    """Whether the first disk is scheduled by weights: by BFQ, or by the model of io.cost."""
+    for major, minor in disks()[:1]:
+        models = _text(f"{isolation.CGROUP}/io.cost.qos").splitlines()
+        modelled = any(line.startswith(f"{major}:{minor} enable=1") for line in models)
+        return modelled or "[bfq]" in _text(f"/sys/dev/block/{major}:{minor}/queue/scheduler")
+    return False
+
+
+def rdma_devices() -> list[str]:
+    """The names of the machine's RDMA devices."""
+    folder = Path("/sys/class/infiniband")
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
 _HAS: dict[str, Callable[[], bool]] = {
     "apparmor": lambda: _text("/sys/module/apparmor/parameters/enabled").startswith("Y"),
-    "block-device": lambda: _is_dir_with_entries("/sys/block"),
+    "block-device": lambda: bool(disks()),
     # Version 1 alone at the usual place: this session puts version 2 there, wherever the machine has it.
     "cgroup1": lambda: not isolation.is_cgroup2(isolation.CGROUP) and os.path.isdir("/sys/fs/cgroup/pids"),
+    "device-weights": _has_device_weights,
     "hugepages": lambda: _is_dir_with_entries("/sys/kernel/mm/hugepages"),
     "idmapped-mounts": lambda: kernel_version() >= (5, 12) and _has_user_namespaces(),
     "netdev": cache(_has_network_devices),
     "numa": cache(_has_memory_policies),
-    "rdma": lambda: _is_dir_with_entries("/sys/class/infiniband"),
+    "rdma": lambda: bool(rdma_devices()),
     "realtime": cache(_may_schedule_realtime),
     "resctrl": lambda: os.path.exists("/sys/fs/resctrl/schemata"),
     "resctrl-monitoring": lambda: os.path.isdir("/sys/fs/resctrl/mon_groups"),

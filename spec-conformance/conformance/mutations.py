@@ -1,28 +1,48 @@
 """Runtimes that break one requirement each: what the tests must notice.
 
-A mutation changes what a real runtime is given (the configuration, its command line) or what it says. It names the
-requirements of which at least one must be seen to fail.
+A mutation changes what a real runtime is given (the configuration, its command line) or what it says. Those with a name
+are in MUTATIONS, with the requirements of which at least one must be seen to fail; derived() makes those that follow
+from what a requirement is about.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conformance.pointers import alternatives, holders, lacks, name_of
+
+if TYPE_CHECKING:
+    # mutant.py starts for every command: what it does not need would be most of its time.
+    from requirements import Requirement
 
 Config = dict[str, Any]
+# What is wrong with mutant.py.
+VARIABLE = "CONFORMANCE_MUTATION"
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """`change` is done to the configuration of a container that is created, `answer` to the text that `state` prints;
-    `command` gives the command line in the place of another."""
+    """`change` is done to the configuration of a container that is created, `answer` to the text that the command
+    `answers` prints; `command` gives the command line in the place of another; `after` is done when a command is over,
+    with its command line and whether it succeeded. Create fails where `refuses` holds. With `forgives` no command
+    fails, and create takes another configuration than one that is refused."""
 
-    requirements: tuple[str, ...]
+    requirements: tuple[str, ...] = ()
     change: Callable[[Config], object] | None = None
     answer: Callable[[str], str] | None = None
+    answers: str = "state"
     command: Callable[[list[str]], list[str]] | None = None
+    after: Callable[[list[str], bool], object] | None = None
+    refuses: Callable[[Config], bool] | None = None
+    forgives: bool = False
 
 
 def at(config: Any, pointer: str) -> Any:
@@ -76,7 +96,9 @@ def without_namespace(kind: str) -> Callable[[Config], object]:
     return apply
 
 
-def of_state(change: Callable[[Config], object]) -> Callable[[str], str]:
+def of_json(change: Callable[[Config], object]) -> Callable[[str], str]:
+    """A change of what is printed, where that is JSON."""
+
     def apply(text: str) -> str:
         try:
             state = json.loads(text)
@@ -99,6 +121,108 @@ def _another_signal(command: list[str]) -> list[str]:
 
 def _set(config: Config, parent: str, name: str, value: Any) -> None:
     at(config, parent)[name] = value
+
+
+def _start_too(command: list[str], succeeded: bool) -> None:
+    if succeeded and "create" in command:
+        before = command[: command.index("create")]
+        subprocess.run([*before, "start", command[-1]], stdin=subprocess.DEVNULL, check=False)
+
+
+def _with_descriptor(command: list[str]) -> list[str]:
+    """Create hands down one more than stdin, stdout and stderr."""
+    if "create" not in command:
+        return command
+    at_ = command.index("create") + 1
+    return ["sh", "-c", 'exec 3</dev/null; exec "$@"', "sh", *command[:at_], "--preserve-fds", "1", *command[at_:]]
+
+
+def _bundles(command: list[str]) -> list[Path]:
+    """The bundles of a test session, which are beside its state directory."""
+    return [path.parent for path in Path(command[command.index("--root") + 1]).parent.glob("*/config.json")]
+
+
+def _litter(command: list[str], succeeded: bool) -> None:
+    if not succeeded:
+        (Path(command[command.index("--root") + 1]) / f"litter-{time.monotonic_ns()}").mkdir(parents=True)
+
+
+def _take_owners(command: list[str], _: bool) -> None:
+    # What is bound into the container: files of the root are links to those of other containers.
+    if "create" in command:
+        for bundle in _bundles(command):
+            for path in (bundle / "source").rglob("*"):
+                os.chown(path, 100000, 100000, follow_symlinks=False)
+
+
+def _delete_too_much(command: list[str], _: bool) -> None:
+    if "delete" in command:
+        for bundle in _bundles(command):
+            shutil.rmtree(bundle / "rootfs" / "etc", ignore_errors=True)
+
+
+def _own_cgroup(command: list[str], succeeded: bool) -> None:
+    """The container's whole cgroup belongs to the user whom the tests take."""
+    if not succeeded or "create" not in command:
+        return
+    state = [*command[: command.index("create")], "state", command[-1]]
+    found = json.loads(subprocess.run(state, capture_output=True, text=True, check=True).stdout)
+    lines = Path(f"/proc/{found['pid']}/cgroup").read_text().splitlines()
+    folder = Path("/sys/fs/cgroup" + next(line[3:] for line in lines if line.startswith("0::")))
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 101000, -1)
+
+
+def _pin(command: list[str], succeeded: bool) -> None:
+    """The container's first process has one processor alone."""
+    if succeeded and "create" in command:
+        state = [*command[: command.index("create")], "state", command[-1]]
+        found = json.loads(subprocess.run(state, capture_output=True, text=True, check=True).stdout)
+        os.sched_setaffinity(found["pid"], {0})
+
+
+def _annotations_of_now(state: Config) -> None:
+    """From the bundle, and not as they were at create."""
+    try:
+        config = json.loads((Path(state["bundle"]) / "config.json").read_text())
+    except (OSError, ValueError):
+        return
+    state["annotations"] = config.get("annotations", {})
+
+
+def moved_hooks(kind: str) -> Callable[[Config], object]:
+    """Hooks of a kind run at another time, and on the other side."""
+    other = "createRuntime" if kind == "startContainer" else "startContainer"
+
+    def apply(config: Config) -> None:
+        hooks = at(config, "/hooks")
+        hooks[other] = [*hooks.get(other, []), *hooks.pop(kind, [])]
+
+    return apply
+
+
+def refuses_text(text: str) -> Callable[[Config], bool]:
+    return lambda config: text in json.dumps(config)
+
+
+def without_mappings(config: Config) -> None:
+    for mount in config.get("mounts", []):
+        mount.pop("uidMappings", None)
+        mount.pop("gidMappings", None)
+
+
+def _new_namespace(config: Config) -> None:
+    namespaces = at(config, "/linux").setdefault("namespaces", [])
+    if all(entry["type"] != "ipc" for entry in namespaces):
+        namespaces.append({"type": "ipc"})
+
+
+def _error_number(config: Config) -> None:
+    for rule in at(config, "/linux/seccomp").get("syscalls", []):
+        if rule["action"] == "SCMP_ACT_ERRNO":
+            rule.setdefault("errnoRet", 38)
+    if at(config, "/linux/seccomp").get("defaultAction") == "SCMP_ACT_ERRNO":
+        at(config, "/linux/seccomp").setdefault("defaultErrnoRet", 38)
 
 
 P, L = "/process", "/linux"
@@ -194,20 +318,61 @@ MUTATIONS: dict[str, Mutation] = {
             createRuntime=[*at(c, "/hooks").get("createRuntime", []), *at(c, "/hooks").pop("createContainer", [])]
         ),
     ),
-    "state-pid": Mutation(("runtime.state.pid",), answer=of_state(lambda s: s.update(pid=s.get("pid", 0) + 1))),
+    "state-pid": Mutation(("runtime.state.pid",), answer=of_json(lambda s: s.update(pid=s.get("pid", 0) + 1))),
     "state-status": Mutation(("runtime.state.status-created",), answer=lambda t: t.replace('"created"', '"running"')),
     "state-stopped": Mutation(("runtime.state.status-stopped",), answer=lambda t: t.replace('"stopped"', '"running"')),
-    "state-id": Mutation(("runtime.state.id",), answer=of_state(lambda s: s.update(id="other"))),
+    "state-id": Mutation(("runtime.state.id",), answer=of_json(lambda s: s.update(id="other"))),
     "state-bundle": Mutation(
-        ("runtime.state.bundle",), answer=of_state(lambda s: s.update(bundle=s["bundle"].lstrip("/")))
+        ("runtime.state.bundle",), answer=of_json(lambda s: s.update(bundle=s["bundle"].lstrip("/")))
     ),
-    "state-version": Mutation(("runtime.state.oci-version",), answer=of_state(lambda s: s.update(ociVersion="1.0"))),
-    "state-schema": Mutation(("runtime.state.schema",), answer=of_state(lambda s: s.pop("bundle", None))),
+    "state-version": Mutation(("runtime.state.oci-version",), answer=of_json(lambda s: s.update(ociVersion="1.0"))),
+    "state-schema": Mutation(("runtime.state.schema",), answer=of_json(lambda s: s.pop("bundle", None))),
     "start": Mutation(("runtime.start.runs-process", "runtime.lifecycle.program-run"), command=never("start")),
     "delete": Mutation(("runtime.delete.removes-resources",), command=never("delete")),
     "kill": Mutation(("runtime.kill.sends-signal",), command=never("kill")),
     "signal": Mutation(("runtime.kill.sends-signal",), command=_another_signal),
     "query": Mutation(("runtime.query-state.no-such-container",), command=never("state")),
+    "create-starts": Mutation(
+        ("runtime.create.args-wait-for-start", "runtime.lifecycle.program-not-run-by-create"), after=_start_too
+    ),
+    "descriptor": Mutation(("runtime-linux.file-descriptors.only-stdio",), command=_with_descriptor),
+    "litter": Mutation(
+        ("runtime.errors.nothing-changed", "runtime.create.cannot-apply-creates-nothing"), after=_litter
+    ),
+    "litter-of-kill": Mutation(("runtime.kill.wrong-status-no-effect",), after=_litter),
+    "root-owners": Mutation(("config-linux.user-mappings.owners-untouched",), after=_take_owners),
+    "delete-too-much": Mutation(("runtime.delete.keeps-others",), after=_delete_too_much),
+    "cgroup-owner": Mutation(
+        ("config-linux.cgroup-ownership.only-with-namespace", "config-linux.cgroup-ownership.not-without-mount"),
+        after=_own_cgroup,
+    ),
+    "cgroup-files-owner": Mutation(("config-linux.cgroup-ownership.no-other-files",), after=_own_cgroup),
+    "affinity": Mutation(("config.process.exec-cpu-affinity-not-for-init",), after=_pin),
+    "state-of-now": Mutation(("runtime.lifecycle.later-changes-ignored",), answer=of_json(_annotations_of_now)),
+    "oom-score-of-its-own": Mutation(
+        ("config.process.oom-score-adj-left-alone",), lambda c: at(c, P).setdefault("oomScoreAdj", 500)
+    ),
+    "ungrantable": Mutation(
+        ("config.process.capabilities-no-failure",),
+        refuses=lambda c: "CAP_NO_SUCH_THING" in at(c, f"{P}/capabilities").get("bounding", []),
+    ),
+    "features-of-tmpfs": Mutation(
+        ("features.mount-options.not-filesystem-specific",),
+        answer=of_json(lambda f: f["mountOptions"].append("size")),
+        answers="features",
+    ),
+    "features-versions": Mutation(
+        ("features.version.max-not-less",),
+        answer=of_json(lambda f: f.update(ociVersionMax="0.1.0")),
+        answers="features",
+    ),
+    "features-odd": Mutation(
+        ("features.version.only-known-properties",),
+        answer=of_json(lambda f: f["linux"].update(odd=True)),
+        answers="features",
+    ),
+    "unmapped": Mutation(("config.mount-options.idmap-or-error",), without_option("idmap")),
+    "unmapped-recursive": Mutation(("config.mount-options.ridmap-or-error",), without_option("ridmap")),
 }
 MUTATIONS |= {
     f"capabilities-{kind}": Mutation(
@@ -233,3 +398,207 @@ MUTATIONS |= {
     f"hook-{kind}": Mutation((f"runtime.lifecycle.{name}-invoked",), without("/hooks", kind))
     for kind, name in HOOKS.items()
 }
+
+
+MUTATIONS |= {
+    f"{name}-moved-{what}": Mutation((f"config.hooks.{name}-{what}",), moved_hooks(kind))
+    for kind, name in HOOKS.items()
+    for what in ("time", *(("in-container",) if "Container" in kind else ("in-runtime", "path-in-runtime")))
+}
+MUTATIONS |= {
+    f"without {pointer} ({identity})": Mutation((identity,), without(*pointer.rsplit("/", 1)))
+    for pointer, identities in {
+        "/annotations": [f"config.annotations.{what}" for what in ("structure", "image-keys", "values-may-be-empty")],
+        "/linux/cgroupsPath": ["config-linux.cgroups-path.absolute", "config-linux.cgroups-path.created"],
+        "/linux/devices": ["config-linux.devices.anywhere", "runtime.lifecycle.environment-created"],
+        "/linux/netDevices": [
+            f"config-linux.net-devices.{what}" for what in ("moved", "up", "attributes-kept", "name-template")
+        ],
+        "/linux/resources/unified": ["config-linux.unified.unknown-files"],
+        "/linux/rootfsPropagation": ["config-linux.rootfs-propagation.unbindable"],
+        "/hooks/poststart": ["features.hooks.supported", "config.hooks.any-of-them"],
+    }.items()
+    for identity in identities
+}
+MUTATIONS |= {
+    f"refusal of {text} ({identity})": Mutation((identity,), refuses=refuses_text(text))
+    for text, identities in {
+        "CAP_NO_SUCH_THING": ["config.process.capabilities-warning", "runtime.warnings.goes-on"],
+        "x-unknown": ["config.extensibility.unknown-ignored"],
+        "org.example.unknown": ["config.annotations.unknown-ignored"],
+        "consoleSize": ["config.process.console-size-ignored"],
+        '"ociVersion": "1.0.0"': ["config.version.earlier-minor", "features.version.min-accepted"],
+        '"ociVersion": "1.3.0"': ["features.version.max-accepted"],
+    }.items()
+    for identity in identities
+}
+MUTATIONS |= {
+    f"new-{kind}-{what}": Mutation((f"config-linux.namespaces.{what}",), without_namespace(kind))
+    for kind, what in (("ipc", "created"), ("uts", "supported"))
+}
+MUTATIONS |= {
+    "more-namespaces": Mutation(("config-linux.namespaces.inherited",), _new_namespace),
+    "seccomp-default-errno": Mutation(("config-linux.seccomp.default-errno-default",), _error_number),
+    "seccomp-rule-errno": Mutation(("config-linux.seccomp.errno-default",), _error_number),
+    "umask-of-its-own": Mutation(
+        ("config.user.umask-default",), lambda c: at(c, P).setdefault("user", {}).setdefault("umask", 0o77)
+    ),
+    "nice-of-its-own": Mutation(
+        ("config.process.scheduler-nice-default",), lambda c: at(c, f"{P}/scheduler").setdefault("nice", 5)
+    ),
+    "device-order": Mutation(
+        ("config-linux.resources.devices.order",), changed(f"{L}/resources", "devices", lambda v: list(reversed(v)))
+    ),
+    "mount-mappings-idmap": Mutation(("config.mount-options.idmap-own-mappings",), without_mappings),
+    "mount-mappings-ridmap": Mutation(("config.mount-options.ridmap-own-mappings",), without_mappings),
+    "without-process": Mutation(("config.process.optional",), refuses=lambda c: "process" not in c),
+    "delete-nothing": Mutation(("runtime.lifecycle.destroyed",), command=never("delete")),
+    "delete-keeps-id": Mutation(("runtime.delete.id-again",), command=never("delete")),
+    "state-of-running": Mutation(
+        ("runtime.state.status-running", "runtime.state.status-values"),
+        answer=lambda t: t.replace('"running"', '"stopped"'),
+    ),
+    "state-empty": Mutation(("runtime.query-state.returns-state",), answer=lambda _: "{}"),
+    "create-nothing": Mutation(("runtime.create.creates", "runtime.operations.supported"), command=never("create")),
+    "features-null": Mutation(
+        ("features.structure.null",), answer=of_json(lambda f: f.update(hooks=7)), answers="features"
+    ),
+    "features-annotations": Mutation(
+        ("features.annotations.convention",),
+        answer=of_json(lambda f: f.update(annotations={"": 1})),
+        answers="features",
+    ),
+    "features-idmap": Mutation(
+        ("features-linux.mount-extensions.idmap-partial",),
+        answer=of_json(lambda f: f["linux"]["mountExtensions"]["idmap"].update(enabled=False)),
+        answers="features",
+    ),
+}
+
+# What follows from a requirement.
+
+# What must not happen, unlike what must be refused: forgiving breaks none of them. Some have a mutation above.
+_NO_REFUSALS = frozenset(
+    {
+        *(f"config-linux.cgroup-ownership.{what}" for what in ("missing-files", "no-other-files")),
+        *(f"config-linux.cgroup-ownership.{what}" for what in ("not-without-mount", "only-with-namespace")),
+        "config-linux.cgroups-path.invalid-values-error",
+        "config-linux.cgroups.unfit",
+        "config-linux.devices.others-inaccessible",
+        *(f"config-linux.net-devices.{what}" for what in ("left-alone", "not-moved-back")),
+        "config-linux.seccomp.listener-not-reused",
+        "config-linux.user-mappings.owners-untouched",
+        *(
+            f"config.mount-options.{option}-{what}"
+            for option in ("idmap", "ridmap")
+            for what in ("not-data", "or-error")
+        ),
+        "config.process.capabilities-no-failure",
+        *(f"config.process.exec-cpu-affinity-{what}" for what in ("final-absent", "not-for-init")),
+        "config.process.oom-score-adj-left-alone",
+        "features.mount-options.not-filesystem-specific",
+        *(f"features.version.{what}" for what in ("max-not-less", "only-known-properties")),
+        "runtime-linux.file-descriptors.only-stdio",
+        *(f"runtime.create.{what}" for what in ("args-wait-for-start", "cannot-apply-creates-nothing")),
+        "runtime.delete.keeps-others",
+        "runtime.errors.nothing-changed",
+        "runtime.kill.wrong-status-no-effect",
+        *(f"runtime.lifecycle.{what}" for what in ("later-changes-ignored", "program-not-run-by-create")),
+    }
+)
+# For root and for others, execve(2) makes the effective set anew.
+_LOST_IN_EXEC = frozenset({"config.process.capabilities.effective-applied"})
+# Options for what the kernel, or a mount with mappings, does anyway.
+_NO_EFFECT = frozenset({"defaults", "idmap", "norelatime", "relatime", "rnorelatime"})
+
+
+def _drop(pointer: str) -> Mutation:
+    """The runtime passes over a property."""
+
+    def change(config: Config) -> None:
+        for one in alternatives(pointer):
+            for holder in holders(config, one):
+                holder.pop(name_of(one), None)
+
+    return Mutation(change=change)
+
+
+def _insist(pointer: str) -> Mutation:
+    """The runtime takes a property for required."""
+    return Mutation(refuses=lambda config: any(lacks(config, one) for one in alternatives(pointer)))
+
+
+def _forgive(_: str) -> Mutation:
+    return Mutation(forgives=True)
+
+
+def _skip_option(option: str) -> Mutation:
+    return Mutation(change=without_option(option))
+
+
+def _refuse_option(option: str) -> Mutation:
+    return Mutation(refuses=lambda config: any(option in m.get("options", []) for m in config.get("mounts", [])))
+
+
+def _mistype(pointer: str) -> Mutation:
+    """A property of what a command prints has a value of another type."""
+    command, _, path = pointer.lstrip("/").partition("/")
+
+    def change(answer: Config) -> None:
+        for one in alternatives(f"/{path}"):
+            for holder in holders(answer, one):
+                holder[name_of(one)] = 7 if isinstance(holder.get(name_of(one)), dict) else {"odd": 7}
+
+    return Mutation(answer=of_json(change), answers=command)
+
+
+def _invent(_: str) -> Mutation:
+    """Every list of names in the features has one that nothing knows."""
+
+    def change(value: Any) -> None:
+        for inner in value.values() if isinstance(value, dict) else ():
+            if isinstance(inner, list):
+                inner.append("INVENTED")
+            change(inner)
+
+    return Mutation(answer=of_json(change), answers="features")
+
+
+_DERIVED: dict[str, Callable[[str], Mutation]] = {
+    "drop": _drop,
+    "insist": _insist,
+    "forgive": _forgive,
+    "skip-option": _skip_option,
+    "refuse-option": _refuse_option,
+    "mistype": _mistype,
+    "invent": _invent,
+}
+
+
+def derived(requirement: Requirement) -> str | None:
+    """The name of the mutation that breaks a requirement, for named(), where what it is about tells."""
+    pointer, option = requirement.pointer, requirement.value
+    if requirement.id in _NO_REFUSALS | _LOST_IN_EXEC:
+        return None
+    if pointer == "/mounts/-/options" and option:
+        if requirement.checked_by.endswith("test_taken") and requirement.level == "MAY":
+            return None  # It may be refused.
+        refuse = requirement.checked_by.endswith("test_taken") or option in _NO_EFFECT
+        return f"{'refuse' if refuse else 'skip'}-option {option}"
+    if requirement.id.endswith("-applied") and pointer:
+        return f"drop {pointer}"
+    if requirement.id.endswith("-optional") and pointer:
+        return f"insist {pointer}"
+    if pointer.startswith("/features/") or (pointer.startswith("/state/") and requirement.id.startswith("runtime.")):
+        return f"mistype {pointer}"
+    if requirement.id.startswith("features") and requirement.id.endswith("recognized"):
+        return "invent"
+    return "forgive" if requirement.test == "negative" else None
+
+
+def named(name: str) -> Mutation:
+    """The mutation of a name, of MUTATIONS or from derived(). Raises KeyError."""
+    if name in MUTATIONS:
+        return MUTATIONS[name]
+    kind, _, what = name.partition(" ")
+    return _DERIVED[kind](what)

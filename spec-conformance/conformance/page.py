@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
-from conformance.outcome import OUTCOMES, SPECIFICATION, STRENGTHS, Run, counts
+from conformance.outcome import (
+    OUTCOMES,
+    SPECIFICATION,
+    STRENGTHS,
+    Report,
+    counts,
+    deviations,
+    mutations_line,
+)
 from requirements import Catalogue
 
 TITLE = "Conformance to the OCI runtime specification 1.3"
 
 
-def render(catalogue: Catalogue, runs: Sequence[Run], machine: str) -> str:
+def render(catalogue: Catalogue, report: Report) -> str:
     """The whole page."""
+    runs = report.runs
+    known = {run.name: deviations(run.name) for run in runs}
     rows = [
         {
             "id": requirement.id,
@@ -22,13 +31,15 @@ def render(catalogue: Catalogue, runs: Sequence[Run], machine: str) -> str:
             "summary": requirement.summary,
             "note": requirement.note,
             "test": requirement.checked_by,
-            "cells": [dict(run.of(requirement)) for run in runs],
+            "cells": [{**run.of(requirement), "deviation": known[run.name].get(requirement.id, "")} for run in runs],
         }
         for requirement in catalogue.requirements
     ]
     data = {
         "specification": SPECIFICATION,
-        "machine": machine,
+        "machine": report.machine,
+        "vm": report.vm["machine"] if report.vm else "",
+        "mutations": mutations_line(report.mutations) if report.mutations["of"] else "",
         "outcomes": [*OUTCOMES, "untestable"],
         "strengths": STRENGTHS,
         "runtimes": [{"name": run.name, "version": run.version, "command": run.command} for run in runs],
@@ -90,8 +101,10 @@ function make(tag, attributes, ...children) {
   return element;
 }
 function cell(result) {
-  const badge = make("span", { className: result.outcome }, words[result.outcome]);
-  const facts = [["expected", result.expected], ["seen", result.seen], ["reason", result.reason]].filter(f => f[1]);
+  const where = result.where ? " in the VM" : "";
+  const badge = make("span", { className: result.outcome }, words[result.outcome] + where);
+  const facts = [["expected", result.expected], ["seen", result.seen], ["reason", result.reason],
+                 ["on purpose", result.deviation]].filter(f => f[1]);
   if (!facts.length) return make("td", {}, badge);
   const list = make("dl", {});
   for (const [name, text] of facts) list.append(make("dt", {}, name), make("dd", {}, text));
@@ -113,7 +126,8 @@ function show() {
   get("rows").tBodies[0].replaceChildren(...found.map(row));
   get("shown").textContent = `${found.length} of ${data.rows.length}`;
 }
-get("about").textContent = data.machine + ". " + data.runtimes.map(r => `${r.name}: ${r.version}`).join("; ");
+get("about").textContent = [data.machine, data.vm && `in the VM: ${data.vm}`,
+  ...data.runtimes.map(r => `${r.name}: ${r.version}`), data.mutations].filter(text => text).join("; ") + ".";
 for (const name of data.strengths) get("strength").append(make("option", { value: name }, name));
 for (const name of data.outcomes) get("outcome").append(make("option", { value: name }, words[name]));
 for (const r of data.runtimes) get("runtime").append(make("option", { value: r.name }, r.name));

@@ -19,6 +19,7 @@ import pytest
 import requirements
 from conformance import results
 from conformance.bed import Bed
+from conformance.mutations import VARIABLE
 from conformance.runtimes import resolve
 from requirements import Catalogue, Requirement
 
@@ -40,6 +41,7 @@ def catalogue() -> Catalogue:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--runtime", default="ocirt", help="the runtime's command line, or NAME=COMMAND")
     parser.addoption("--results", type=Path, help="a file for the results")
+    parser.addoption("--mutations", type=Path, help="a file: what is wrong with mutant.py, by the requirement's id")
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -78,6 +80,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     requirement = item.callspec.params["requirement"]  # type: ignore[attr-defined]
     entry = results.of_report(report, call.excinfo.value if call.excinfo else None)
+    if entry:
+        entry = results.neutral(entry, os.environ[TOKEN_VARIABLE])
     report.user_properties.append((requirement.id, entry))  # type: ignore[attr-defined]
     return report
 
@@ -136,8 +140,19 @@ def bed(bed_of_session: Bed) -> Iterator[Bed]:
 
 
 @pytest.fixture
-def requirement(request: pytest.FixtureRequest, bed: Bed) -> Requirement:
-    """The requirement that a case shows, whose needs are met."""
+def requirement(
+    request: pytest.FixtureRequest, bed: Bed, mutations: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Requirement:
+    """The requirement that a case shows, whose needs are met. With --mutations, the runtime breaks it."""
     found: Requirement = request.param
     bed.require(*found.needs)
+    if found.id in mutations:
+        bed.forget()
+        monkeypatch.setenv(VARIABLE, mutations[found.id])
     return found
+
+
+@pytest.fixture(scope="session")
+def mutations(request: pytest.FixtureRequest) -> dict[str, str]:
+    path: Path | None = request.config.option.mutations
+    return dict(json.loads(path.read_text())) if path else {}

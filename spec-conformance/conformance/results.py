@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from conformance.expect import NO_TEST, NOT_TESTABLE, Mismatch
 
 OUTCOMES = ("passed", "failed", "not_testable", "no_test")
+
+
+def neutral(result: dict[str, Any], token: str) -> dict[str, Any]:
+    """A result without the names that are of one session alone: those with its token, and the folder of its bundles."""
+
+    def replaced(text: str) -> str:
+        return re.sub(rf"{token}\w*(?:-\d+)?", "ID", re.sub(rf"/tmp/{token}\w*", "BED", text))
+
+    return {key: replaced(value) if isinstance(value, str) else value for key, value in result.items()}
 
 
 def of_report(report: Any, error: BaseException | None) -> dict[str, Any] | None:

@@ -188,6 +188,16 @@ def capabilities(bed: Bed) -> None:
     facts = bed.observe({"process": {"capabilities": dict.fromkeys(("bounding", "permitted", "effective"), names)}})
     equal("the capabilities that are granted", sorted(facts.capabilities("permitted")), names)
 
+    # Of what cannot be granted, something else is said than of what does not exist.
+    def said(name: str) -> str:
+        lists = {kind: [name] for kind in ("bounding", "permitted", "effective")}
+        attempt = bed.attempt(bed.config({"process": {"capabilities": lists}}))
+        return (attempt.warnings + attempt.error).replace(name, "")
+
+    unknown = said("CAP_NO_SUCH_NAME")
+    for name in sorted(told_ - mine) if unknown else ():
+        that(said(name) != unknown, f"the capability {name}", "known", said(name))
+
 
 def seccomp(bed: Bed, pointer: str, make: Callable[[str], Config], *, works: bool = False) -> None:
     """That every name of a list is taken; unless it has to work, it may be refused otherwise than an unknown one is."""
@@ -284,11 +294,9 @@ def test_mount_options_known(requirement: Requirement, bed: Bed) -> None:
     for name in names:
         if name in PARTNERS:
             continue
-        # tmpfs refuses what it does not know; what a bind mount alone may have is tried there.
+        # tmpfs refuses what it does not know, unlike a bind mount.
         mounts = bed.config()["mounts"]
         attempt = bed.attempt(bed.config({"mounts": [*mounts, mount_entry("/mnt", "tmpfs", "tmpfs", name)]}))
-        if not attempt.taken:
-            attempt = bed.attempt(bed.config({"mounts": [*mounts, mount_entry("/mnt", "none", "/etc", "bind", name)]}))
         that(attempt.taken, f"the mount option {name}", "understood", attempt.summary)
 
 

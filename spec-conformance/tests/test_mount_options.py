@@ -87,10 +87,16 @@ def below_still_writable(facts: Facts) -> None:
 
 
 def with_container(
-    bed: Bed, options: tuple[str, ...], flags: tuple[str, ...], check: Callable[[Facts], None], *, shared: bool = False
+    bed: Bed,
+    options: tuple[str, ...],
+    flags: tuple[str, ...],
+    check: Callable[[Facts], None],
+    *,
+    shared: bool = False,
+    root: str | None = None,
 ) -> None:
-    """A tree of mounts that have the flags, bound with the options."""
-    container = bed.new()
+    """A tree of mounts that have the flags, bound with the options. `root` is the propagation of the root."""
+    container = bed.new({"linux": {"rootfsPropagation": root}})
     with tree(container.bundle / "tree", *flags, shared=shared) as source:
         container.mounts.append(bind_entry(source, "/mnt", *options))
         attempt = bed.launch(container)
@@ -151,7 +157,9 @@ def test_propagation(requirement: Requirement, bed: Bed) -> None:
             right = "shared" in seen if expected == {"shared"} else seen == expected
             that(right, f"the propagation of {point} with {option}", sorted(expected), sorted(seen))
 
-    with_container(bed, ("rbind", option), (), check, shared=True)
+    # What is private or slave by itself shows nothing of an option for it.
+    root = "shared" if expected == {"master"} else None
+    with_container(bed, ("rbind", option), (), check, shared=True, root=root)
 
 
 def test_taken(requirement: Requirement, bed: Bed) -> None:

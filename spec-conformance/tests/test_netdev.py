@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -64,20 +65,17 @@ def addresses(entry: dict[str, Any]) -> set[tuple[str, int]]:
 
 
 def test_moved(requirement: Requirement, bed: Bed) -> None:
-    for up in (True, False):
+    for up, new in itertools.product((True, False), (None, "eth7")):
         with device(bed, up=up) as name:
-            for new in (None, "eth7"):
-                if name not in names():
-                    break
-                container = running(bed, {name: {} if new is None else {"name": new}})
-                inside = {entry["ifname"]: entry for entry in ip("addr", "show", pid=container.pid)}
-                that((new or name) in inside, "the device in the container", new or name, sorted(inside))
-                that(name not in names(), "the host's devices", f"without {name}", sorted(names()))
-                if requirement.id.endswith("up"):
-                    that("UP" in inside[new or name]["flags"], "the device's flags", "UP", inside[new or name]["flags"])
-                container.kill("KILL")
-                container.wait()
-                container.delete()
+            container = running(bed, {name: {} if new is None else {"name": new}})
+            inside = {entry["ifname"]: entry for entry in ip("addr", "show", pid=container.pid)}
+            that((new or name) in inside, "the device in the container", new or name, sorted(inside))
+            that(name not in names(), "the host's devices", f"without {name}", sorted(names()))
+            if requirement.id.endswith("up"):
+                that("UP" in inside[new or name]["flags"], "the device's flags", "UP", inside[new or name]["flags"])
+            container.kill("KILL")
+            container.wait()
+            container.delete()
 
 
 def test_attributes_kept(requirement: Requirement, bed: Bed) -> None:

@@ -7,13 +7,14 @@ whole configuration asks for, the smallest one around the property takes its pla
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
+import subprocess
 from typing import Any
 
 from conformance.bed import Attempt, Bed
 from conformance.calls import all_calls
 from conformance.expect import Mismatch, merged, not_testable
+from conformance.machine import disks, rdma_devices
+from conformance.pointers import alternatives, holders, lacks, remove
 from requirements import Requirement
 
 from tests.support.bundle import Config, mount_entry
@@ -36,7 +37,12 @@ PLAIN: Config = {
         "capabilities": dict.fromkeys(("bounding", "effective", "inheritable", "permitted", "ambient"), CAPABILITIES),
         "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 256, "hard": 512}],
         "oomScoreAdj": 500,
-        "scheduler": {"policy": "SCHED_OTHER", "nice": 1, "priority": 0, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+        "scheduler": {
+            "policy": "SCHED_OTHER",
+            "nice": 1,
+            "flags": ["SCHED_FLAG_RESET_ON_FORK"],
+            **dict.fromkeys(("priority", "runtime", "deadline", "period"), 0),
+        },
         "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 4},
         "execCPUAffinity": {"initial": "0", "final": "0"},
     },
@@ -75,11 +81,8 @@ DEFAULT_ERROR: Config = {
 
 
 def _device() -> Config:
-    """The numbers of a block device of this machine."""
-    for path in sorted(Path("/sys/block").glob("*/dev")):
-        major, minor = map(int, path.read_text().split(":"))
-        return {"major": major, "minor": minor}
-    return {"major": 8, "minor": 0}
+    """The numbers of a block device of this machine, if it has one."""
+    return dict(zip(("major", "minor"), (disks() or [(8, 0)])[0], strict=True))
 
 
 def _resources(**parts: Any) -> Config:
@@ -113,7 +116,7 @@ AROUND: dict[str, Any] = {
     "/linux/seccomp/defaultErrnoRet": DEFAULT_ERROR,
     "/linux/uidMappings|gidMappings/-": _user_namespace,
     "/linux/timeOffsets/": _time_namespace,
-    "/linux/netDevices/": {"linux": {"netDevices": {"lo0": {"name": "lo1"}}}},
+    "/linux/netDevices/": {"linux": {"netDevices": {"there0": {"name": "here0"}}}},
     "/linux/resources/devices/-": _resources(
         devices=[{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]
     ),
@@ -127,7 +130,7 @@ AROUND: dict[str, Any] = {
     "/linux/resources/hugepageLimits": _resources(hugepageLimits=[{"pageSize": "2MB", "limit": 4194304}]),
     "/linux/resources/network": _resources(network={"classID": 1, "priorities": [{"name": "lo", "priority": 1}]}),
     "/linux/resources/pids/": _resources(pids={"limit": 100}),
-    "/linux/resources/rdma": _resources(rdma={"mlx5_0": {"hcaHandles": 2, "hcaObjects": 2}}),
+    "/linux/resources/rdma": _resources(rdma={(rdma_devices() or ["mlx5_0"])[0]: {"hcaHandles": 2, "hcaObjects": 2}}),
     "/linux/resources": _resources(unified={"cgroup.max.descendants": "10"}),
     "/linux/intelRdt/": {"linux": {"intelRdt": {"closID": "/", "enableMonitoring": True}}},
     "/linux/memoryPolicy/": {"linux": {"memoryPolicy": {"mode": "MPOL_PREFERRED", "nodes": "0", "flags": []}}},
@@ -146,6 +149,9 @@ SMALLEST: dict[str, Config] = {
 # What goes with a property, and is left out too.
 ALSO = {
     "/linux/resources/memory/limit": ["/linux/resources/memory/swap"],
+    # A runtime may connect to the listener that no rule needs.
+    "/linux/seccomp/listenerMetadata": ["/linux/seccomp/listenerPath"],
+    "/linux/seccomp/listenerPath": ["/linux/seccomp/listenerMetadata"],
     "/linux/resources/cpu/quota": ["/linux/resources/cpu/burst"],
     "/linux/seccomp/syscalls/-/args/-/valueTwo": [],
     "/linux/memoryPolicy/nodes": ["/linux/memoryPolicy/flags"],
@@ -163,42 +169,17 @@ def whole(bed: Bed, pointer: str) -> Config:
         return merged(base, {"hostname": None, "mounts": [mount_entry("/proc", "proc")]})
     for beginning, around in AROUND.items():
         if pointer.startswith(beginning):
-            return merged(base, around(base) if callable(around) else around)
+            config = copy.deepcopy(merged(base, around(base) if callable(around) else around))
+            if pointer == "/linux/resources/blockIO/weightDevice/-/weight":
+                # One of the two has to be there.
+                config["linux"]["resources"]["blockIO"]["weightDevice"][0]["leafWeight"] = 100
+            return config
     config = merged(base, PLAIN)
     if pointer == "/linux/seccomp/syscalls/-/args/-/valueTwo":
         config["linux"]["seccomp"]["syscalls"][0]["args"][0]["op"] = "SCMP_CMP_EQ"
-    return config
-
-
-def alternatives(pointer: str) -> Iterator[str]:
-    """One pointer for each of the properties that a pointer stands for."""
-    head, bar, tail = pointer.partition("|")
-    if not bar:
-        yield pointer
-        return
-    parent, _, first = head.rpartition("/")
-    second, slash, rest = tail.partition("/")
-    for name in (first, second):
-        yield from alternatives(f"{parent}/{name}{slash}{rest}")
-
-
-def remove(config: Config, pointer: str) -> Config:
-    """The configuration without the property, in whatever elements it is."""
-    config = copy.deepcopy(config)
-    *parents, last = pointer.split("/")[1:]
-    objects: list[Any] = [config]
-    for name in parents:
-        found = []
-        for value in objects:
-            if name == "-":
-                found += value
-            elif name == "*":
-                found += value.values()
-            elif name in value:
-                found.append(value[name])
-        objects = found
-    for value in objects:
-        value.pop(last, None)
+    if pointer.startswith("/linux/seccomp/listener"):
+        # Nobody listens there, nor has to: no rule notifies.
+        config["linux"]["seccomp"] |= {"listenerPath": "/run/nobody.sock", "listenerMetadata": "x"}
     return config
 
 
@@ -213,7 +194,11 @@ def lacking(config: Config, pointer: str) -> Config:
 
 
 def attempt(bed: Bed, config: Config) -> Attempt:
-    """As Bed.attempt(), with somebody at the console socket where there is a terminal."""
+    """As Bed.attempt(), with the network devices, and with somebody at the console socket where there is a terminal."""
+    for name in config.get("linux", {}).get("netDevices", {}):
+        # It goes with the container's network namespace. One that was not taken is still there.
+        command = ["ip", "link", "add", "name", name, "type", "veth", "peer", "name", f"{name}p"]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if not config["process"].get("terminal"):
         return bed.attempt(config)
     container = bed.new()
@@ -247,14 +232,15 @@ def test_taken_without(requirement: Requirement, bed: Bed) -> None:
         config = good
         for name in (pointer, *ALSO.get(pointer, [])):
             config = lacking(config, name)
-        seen = bed.attempt(config)
+        seen = attempt(bed, config)
         if seen.taken:
             continue
-        control = bed.attempt(good)
-        if control.taken:
+        # Where no configuration here has it, the base configuration is the one that must be taken without.
+        control = attempt(bed, good)
+        if control.taken or (lacks(good, pointer) and not bed.attempt(bed.config()).taken):
             raise Mismatch(f"a configuration without {pointer}", "taken", seen.summary)
         small = next((patch for beginning, patch in SMALLEST.items() if pointer.startswith(beginning)), None)
-        if small is None:
+        if small is None or not holders(small, pointer):
             not_testable(f"a configuration that has it is refused too: {control.error}")
         seen = bed.attempt(bed.config(small))
         if not seen.taken:
