@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Those that are installed are compared with ocirt.
 CONFORMANCE_RUNTIMES ?= ocirt $(wildcard /usr/sbin/runc /usr/bin/crun)
-CONFORMANCE_ARGS ?=
+CONFORMANCE_ARGS ?= --vm --mutate
 # What runs a second time, with the modules.
 MODULES_TESTS ?= tests/integration
 # What runs in the machine with every controller (tools/vm.py), and in the one with systemd as its first process.
@@ -136,19 +136,29 @@ $(STAMPS)/engines: $(STAMPS)/test pyproject.toml tools/setup.sh
 	$(BIN)/python -m pip install -q --no-build-isolation $(EDITABLE) -e '.[engines]' </dev/null
 	touch $@
 
-# As root: ocirt in containerd, Docker, Podman and Buildah, here and, for what needs controllers, in the machine.
+# As root: ocirt in containerd, Docker, Podman and Buildah, here and, for what needs controllers or systemd, in the machine.
 test-engines: $(STAMPS)/engines $(BINARY)
 	rm -rf build/engines
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/engines </dev/null
 	if [ "$$CI" = true ]; then $(MAKE) $(STAMPS)/vm; fi
 	if $(BIN)/python tools/vm.py --check; then \
-		$(BIN)/python -m tests.engines.table --record $(VM) -- $(VM_PYTEST) -m controllers tests/engines </dev/null; fi
+		$(BIN)/python -m tests.engines.table --record $(VM) -- \
+			$(VM_PYTEST) -m 'controllers and not systemd' tests/engines </dev/null && \
+		$(BIN)/python -m tests.engines.table --record $(VM) --systemd -- $(VM_PYTEST) -m systemd tests/engines </dev/null; fi
 	$(BIN)/python -m tests.engines.table --check || \
 		echo 'docs/engines.md: the table of this run is another one (python -m tests.engines.table)'
 
-# As root: the tests of the specification's requirements. Their reports are in spec-conformance.
-conformance: $(STAMPS)/test
-	$(BIN)/python spec-conformance/run $(addprefix --runtime ,$(CONFORMANCE_RUNTIMES)) $(CONFORMANCE_ARGS) </dev/null
+$(STAMPS)/browser: tools/setup.sh $(STAMPS)/venv
+	sh tools/setup.sh browser
+	touch $@
+
+# As root: the tests of the specification's requirements, here and, for what needs controllers, in the machine. Their
+# reports are in spec-conformance.
+conformance: $(STAMPS)/test $(BINARY)
+	if [ "$$CI" = true ]; then $(MAKE) $(STAMPS)/vm $(STAMPS)/browser; fi
+	OCIRT=$(BINARY) $(BIN)/python spec-conformance/run $(addprefix --runtime ,$(CONFORMANCE_RUNTIMES)) \
+		$(CONFORMANCE_ARGS) </dev/null
+	$(BIN)/python -m pytest tests/unit/test_conformance.py tests/unit/test_conformance_page.py </dev/null
 
 # As root. bench/README.md says what it measures, and which runtimes.
 bench: $(STAMPS)/test $(BINARY)

@@ -7,12 +7,11 @@ engine's log that no runc test has caused too fail an ocirt test. What worked go
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +20,19 @@ import pytest
 from tests.engines import table
 from tests.engines.cli import Cli
 from tests.engines.containerd import Containerd, ContainerdServer
-from tests.engines.cri import CONFIG as CRI_CONFIG
-from tests.engines.cri import HANDLER as CRI_HANDLER
-from tests.engines.cri import CriClient
+from tests.engines.cri import CriClient, cri_config
 from tests.engines.docker import Docker, DockerServer
-from tests.engines.engine import Engine, OciRuntime, complaints, find_program, why_missing
-from tests.engines.image import NAME, Image, make_image
+from tests.engines.engine import Engine, OciRuntime, find_program, log_checked, why_missing
+from tests.engines.image import Image, make_image
 from tests.engines.podman import Podman, PodmanStore
 from tests.engines.seen import Comparison
-from tests.support import isolation, leaks
+from tests.support import leaks
 from tests.support.isolation import remove_tree
 from tests.support.unprivileged import User, delegated_cgroup, why_no_ranges, why_no_user_namespaces
 
 PROJECT = Path(__file__).parent.parent.parent
 SEEN: dict[tuple[str, str], Any] = {}
 OUTCOMES = pytest.StashKey[list[dict[str, str]]]()
-
-KNOWN_COMPLAINTS = (
-    # containerd, now and then, with runc too: go-runc sends its child SIGKILL when the thread that started it ends.
-    "failed to remove RUNTIME container",
-    # The specification demands a warning of what cannot be granted; Buildah asks for such ambient capabilities.
-    "cannot be granted (permitted or inheritable lacks",
-)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -103,39 +93,11 @@ def runc_complaints() -> dict[str, set[str]]:
     return {}
 
 
-@contextlib.contextmanager
-def log_checked(engine: Engine, runtime: OciRuntime, of_runc: dict[str, set[str]]) -> Iterator[None]:
-    """Fails where the engine complains of ocirt in a way in which it has not complained of runc."""
-    before = len(engine.log_text())
-    yield
-    found = complaints(engine.log_text()[before:])
-    known = of_runc.setdefault(engine.mark, set())
-    if runtime.name == "runc":
-        known.update(found)
-        return
-    new = [text for text in found if text not in known and not any(words in text for words in KNOWN_COMPLAINTS)]
-    assert not new, "the engine's log has, only with ocirt:\n" + "\n".join(new)
-
-
-@contextlib.contextmanager
-def ended(engine: Engine, name: str, stop: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Whatever happens, stops an engine and removes what it left; that it left something is a failure."""
-    try:
-        yield
-    finally:
-        stop()
-        left = engine.clear()
-    assert not left, f"{name} left: {left}"
-
-
 @pytest.fixture(scope="session")
 def containerd_server(scratch: Path, token: str, image: Image) -> Iterator[ContainerdServer]:
     if reason := why_missing("containerd", "ctr", "containerd-shim-runc-v2"):
         pytest.skip(reason)
-    engine = Engine(scratch / "containerd", f"{token}-ctrd")
-    server = ContainerdServer(engine)
-    with ended(engine, "containerd", server.stop):
-        server.start()
+    with ContainerdServer(Engine(scratch / "containerd", f"{token}-ctrd")).running() as server:
         server.load(image)
         yield server
 
@@ -155,14 +117,8 @@ def cri_server(scratch: Path, token: str, image: Image, runtimes: dict[str, OciR
     """A containerd with the CRI plugin, and a handler for each runtime."""
     if reason := why_missing("containerd", "ctr", "containerd-shim-runc-v2"):
         pytest.skip(reason)
-    # The plugin asks for CPU shares for its sandboxes.
-    disable_cgroup = "true" if isolation.why_no_controllers("cpu") else "false"
-    config = CRI_CONFIG % {"image": NAME, "disable_cgroup": disable_cgroup}
-    config += "".join(CRI_HANDLER % {"name": name, "path": runtime.path} for name, runtime in runtimes.items())
     engine = Engine(scratch / "cri", f"{token}-ckub")
-    server = ContainerdServer(engine, config)
-    with ended(engine, "containerd", server.stop):
-        server.start()
+    with ContainerdServer(engine, cri_config(engine, runtimes.values())).running() as server:
         server.load(image, "k8s.io")
         yield server
 
@@ -172,7 +128,7 @@ def cri(cri_server: ContainerdServer, runtime: OciRuntime, runc_complaints: dict
     engine = cri_server.engine
     with (
         log_checked(engine, runtime, runc_complaints),
-        CriClient(cri_server.socket, runtime.name, f"/{engine.mark}") as client,
+        CriClient(cri_server.socket, runtime.name, engine.cgroup_parent) as client,
     ):
         yield client
 
@@ -181,10 +137,7 @@ def cri(cri_server: ContainerdServer, runtime: OciRuntime, runc_complaints: dict
 def docker_server(scratch: Path, token: str, image: Image, runtimes: dict[str, OciRuntime]) -> Iterator[DockerServer]:
     if reason := why_missing("dockerd", "docker", "containerd", "containerd-shim-runc-v2"):
         pytest.skip(reason)
-    engine = Engine(scratch / "docker", f"{token}-dock")
-    server = DockerServer(engine, runtimes["ocirt"].path if "ocirt" in runtimes else None)
-    with ended(engine, "Docker", server.stop):
-        server.start()
+    with DockerServer(Engine(scratch / "docker", f"{token}-dock"), runtimes.get("ocirt")).running() as server:
         server.load(image)
         yield server
 
@@ -201,9 +154,7 @@ def docker(docker_server: DockerServer, runtime: OciRuntime, runc_complaints: di
 def podman_store(scratch: Path, token: str, image: Image, runtimes: dict[str, OciRuntime]) -> Iterator[PodmanStore]:
     if reason := why_missing("podman", "conmon"):
         pytest.skip(reason)
-    engine = Engine(scratch / "podman", f"{token}-podm")
-    store = PodmanStore(engine, runtimes.values())
-    with ended(engine, "Podman"):
+    with PodmanStore(Engine(scratch / "podman", f"{token}-podm"), runtimes.values()).used() as store:
         store.load(image)
         yield store
 
@@ -223,9 +174,7 @@ def rootless_store(scratch: Path, token: str, image: Image, runtimes: dict[str, 
     if reason := why_missing("podman", "conmon") or why_no_ranges() or why_no_user_namespaces(user):
         remove_tree(user.home)
         pytest.skip(reason)
-    engine = Engine(user.home, f"{token}-less")
-    store = PodmanStore(engine, runtimes.values(), user)
-    with ended(engine, "rootless Podman", store.stop):
+    with PodmanStore(Engine(user.home, f"{token}-less"), runtimes.values(), user).used() as store:
         store.load(image)
         yield store
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.engines.engine import Daemon, Engine, OciRuntime, run_command
+from tests.engines.engine import Daemon, Engine, OciRuntime, ended, run_command
 from tests.engines.image import NAME, Image
 from tests.engines.seen import mounts_below
 from tests.support import leaks
@@ -42,6 +43,13 @@ class ContainerdServer:
 
     def start(self) -> None:
         self.daemon.start(lambda: self.ctr("version").rc == 0)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[ContainerdServer]:
+        """Runs it as long as the context lasts; raises AssertionError where something is left then."""
+        with ended(self.engine, "containerd", self.stop):
+            self.start()
+            yield self
 
     def stop(self) -> None:
         self.daemon.stop()
@@ -118,7 +126,7 @@ class Containerd:
         self.ctr(*self.run_arguments("--detach", *flags), name, "/probe", "hold")
 
     def execute(self, name: str, *command: str, flags: tuple[str, ...] = (), check: bool = True) -> Result:
-        return self.ctr("task", "exec", "--exec-id", f"e{time.monotonic_ns()}", *flags, name, *command, check=check)
+        return self.ctr("task", "exec", "--exec-id", f"e-{time.monotonic_ns()}", *flags, name, *command, check=check)
 
     def status(self, name: str) -> str:
         """RUNNING, PAUSED, STOPPED, or nothing where there is no task."""

@@ -6,11 +6,14 @@ neither generated code nor crictl, which Debian does not have, is needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.engines.engine import Engine, OciRuntime
 from tests.engines.image import NAME
+from tests.support.isolation import why_no_controllers
 
 NODE = 2  # NamespaceMode
 RUNNING, EXITED = 1, 2  # ContainerState
@@ -41,9 +44,21 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.%(name)s.options]
 BinaryName = "%(path)s"
 Root = "{folder}/runtime-%(name)s"
+SystemdCgroup = %(systemd)s
 """
 
 Message = dict[int, Any]
+
+
+def cri_config(engine: Engine, runtimes: Iterable[OciRuntime]) -> str:
+    """containerd's configuration with the plugin, and a handler for each runtime; a template for ContainerdServer."""
+    # The plugin asks for CPU shares for its sandboxes.
+    disable_cgroup = "true" if why_no_controllers("cpu") else "false"
+    config = CONFIG % {"image": NAME, "disable_cgroup": disable_cgroup}
+    systemd = "true" if engine.systemd else "false"
+    for runtime in runtimes:
+        config += HANDLER % {"name": runtime.name, "path": runtime.path, "systemd": systemd}
+    return config
 
 
 def encode(message: Message) -> bytes:

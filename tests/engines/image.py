@@ -32,6 +32,9 @@ def make_image(folder: Path) -> Image:
     tree = make_template(folder / "tree")
     # A file that may be read and not executed, for exit code 126.
     (tree / "etc/not-executable").write_text("text\n")
+    # One that may be executed and is no program.
+    (tree / "etc/no-program").write_text("text\n")
+    (tree / "etc/no-program").chmod(0o755)
     layer = folder / "layer.tar"
     command = ["tar", "--create", "--numeric-owner", "--owner=0", "--group=0", "--file", str(layer), "-C", str(tree)]
     subprocess.run([*command, "."], check=True, stdin=subprocess.DEVNULL)

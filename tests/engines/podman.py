@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from tests.engines.cli import IMAGE, Cli
-from tests.engines.engine import CAP_SYS_RESOURCE, Engine, OciRuntime, has_capability, run_command
+from tests.engines.engine import CAP_SYS_RESOURCE, Engine, OciRuntime, ended, has_capability, run_command
 from tests.engines.image import Image
 from tests.support.isolation import why_no_controllers
 from tests.support.runtime import Result
@@ -20,7 +21,7 @@ CONFIG = """\
 # The machine's containers share a file in /dev/shm otherwise.
 lock_type = "file"
 events_logger = "file"
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{manager}"
 # By name: without the first --cgroups=disabled is refused, without the second an error is what stderr says.
 runtime_supports_nocgroup = ["ocirt"]
 runtime_supports_json = ["ocirt", "runc"]
@@ -54,7 +55,8 @@ class PodmanStore:
         folder.mkdir(parents=True, exist_ok=user is not None)
         self.config = folder / "containers.conf"
         lines = [f'{runtime.name} = ["{runtime.path}"]' for runtime in runtimes]
-        self.config.write_text(CONFIG.format(folder=folder, limits=limits(), runtimes="\n".join(lines)))
+        text = CONFIG.format(folder=folder, limits=limits(), manager=engine.cgroup_manager, runtimes="\n".join(lines))
+        self.config.write_text(text)
         self.log = folder / "podman.log"
         engine.logs.append(self.log)
         self.image_tree = folder
@@ -91,6 +93,12 @@ class PodmanStore:
         result = run_command(self.argv("import", image.layer, IMAGE), env=self.env)
         assert result.rc == 0, result.err
 
+    @contextlib.contextmanager
+    def used(self) -> Iterator[PodmanStore]:
+        """It is for use as long as the context lasts; raises AssertionError where something is left then."""
+        with ended(self.engine, "rootless Podman" if self.user else "Podman", self.stop):
+            yield self
+
     def stop(self) -> None:
         """Ends the process that keeps an ordinary user's namespaces."""
         if self.user:
@@ -123,6 +131,11 @@ class Podman(Cli):
         self.store.note(result)
         return result
 
+    def health(self, name: str) -> str:
+        """What the container's last health check has found."""
+        state = self.inspect(name)["State"]
+        return str((state.get("Health") or state["Healthcheck"])["Status"])
+
     def clear(self) -> list[str]:
         """Also asserts that the runtime, which has its usual state directory, has forgotten them."""
         ids = self("ps", "--all", "--quiet", "--no-trunc").out.split()
@@ -133,7 +146,18 @@ class Podman(Cli):
         return ids
 
     def run_flags(self) -> list[str]:
-        return [] if self.store.user else ["--cgroup-parent", f"/{self.engine.mark}"]
+        return [] if self.store.user else ["--cgroup-parent", self.engine.cgroup_parent]
+
+
+def check_health(podman: Podman) -> None:
+    """A container whose health check fails, then succeeds."""
+    # No interval: systemd would be asked for a timer.
+    podman.hold("one", "--health-cmd", "test -e /tmp/healthy", "--health-interval", "disable", "--health-retries", "1")
+    assert podman("healthcheck", "run", "one", check=False).rc == 1
+    assert podman.health("one") == "unhealthy"
+    podman.execute("one", "touch", "/tmp/healthy")
+    assert podman("healthcheck", "run", "one", check=False).rc == 0
+    assert podman.health("one") == "healthy"
 
 
 class Buildah:

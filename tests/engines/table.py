@@ -25,6 +25,7 @@ TITLES = {
     "podman": "Podman",
     "podman rootless": "Podman, rootless",
     "buildah": "Buildah",
+    "buildkit": "BuildKit",
 }
 
 Outcome = dict[str, str]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.engines.containerd import Containerd
 from tests.engines.flags import is_own
-from tests.engines.seen import Comparison
+from tests.engines.seen import Comparison, assert_explained
 from tests.engines.terminal import Terminal, check_resizing
 from tests.engines.test_cli import PATHS
 from tests.support.facts import Facts
@@ -47,6 +47,18 @@ def test_a_failing_start_is_explained(containerd: Containerd) -> None:
     assert "no such file or directory" in result.err
     if containerd.runtime.name == "ocirt":
         assert re.search(r" /mounts/\d+(/source)?: .*/no/such/folder", result.err)
+
+
+@feature("a start that fails: pointer, system call, errno, hint")
+def test_a_failing_start_has_a_hint(containerd: Containerd) -> None:
+    mount = ("--mount", "type=nosuchfs,src=none,dst=/mnt,options=rw")
+    result = containerd.run("one", "true", flags=mount, check=False)
+    assert result.rc == 1
+    assert "no such device" in result.err
+    if containerd.runtime.name == "ocirt":
+        assert_explained(
+            result.err, "/mounts/", "fsopen nosuchfs", "no such device", "the kernel does not know this file system"
+        )
 
 
 @feature("run -d")

@@ -16,24 +16,31 @@ def feature(name: str) -> pytest.MarkDecorator:
     return pytest.mark.feature("containerd", name)
 
 
+def name_of(number: int) -> str:
+    """A container's name, in which the log's reader knows the number for one."""
+    return f"many-{number:03}"
+
+
 @feature("200 containers one after another")
 @pytest.mark.slow
 def test_many_containers_one_after_another_leave_nothing(containerd: Containerd) -> None:
     for number in range(200):
         code = number % 4
-        result = containerd.run(f"c{number}", "sh", "-c", f"echo {number}; exit {code}", check=False)
-        assert (result.rc, result.out) == (code, f"{number}\n"), result.err
+        # Not its output: of one command in a thousand ctr loses that, with runc too.
+        result = containerd.run(name_of(number), "sh", "-c", f"exit {code}", check=False)
+        assert result.rc == code, result.err
     wait_for(lambda: not containerd.server.left_behind())
 
 
 @feature("20 containers side by side")
 def test_many_containers_side_by_side(containerd: Containerd) -> None:
-    names = [f"c{number}" for number in range(20)]
+    names = [name_of(number) for number in range(20)]
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(containerd.hold, names))
         assert {containerd.status(name) for name in names} == {"RUNNING"}
-        # Not their output: of one command in a thousand ctr loses that, with runc too.
-        commands = pool.map(lambda name: containerd.execute(name, "sh", "-c", f"exit {name[1:]}", check=False), names)
+        commands = pool.map(
+            lambda number: containerd.execute(name_of(number), "sh", "-c", f"exit {number}", check=False), range(20)
+        )
         assert [result.rc for result in commands] == list(range(20))
         list(pool.map(lambda name: containerd.ctr("task", "kill", "--signal", "TERM", name), names))
         wait_for(lambda: {containerd.status(name) for name in names} == {"STOPPED"}, 60)

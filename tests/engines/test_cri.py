@@ -8,7 +8,7 @@ import pytest
 
 from tests.engines.cri import EXITED, RUNNING, CriClient
 from tests.engines.engine import OciRuntime
-from tests.engines.seen import Comparison, comparable
+from tests.engines.seen import Comparison, assert_explained, comparable
 from tests.engines.test_cli import PATHS
 from tests.support.runtime import wait_for
 
@@ -44,6 +44,20 @@ def test_a_failing_start_is_explained(cri: CriClient, runtime: OciRuntime) -> No
     assert 'exec: "no-such-program": executable file not found in $PATH' in caught.value.details()
     if runtime.name == "ocirt":
         assert "/process/args/0: " in caught.value.details()
+
+
+@feature("CRI: a start that fails: pointer, system call, errno, hint")
+def test_a_failing_start_has_a_hint(cri: CriClient, runtime: OciRuntime) -> None:
+    pod = cri.run_pod("pod")
+    container = cri.create(pod, "pod", "one", "/etc/no-program")
+    if runtime.name == "runc":
+        # It has started by then, and says so in its own output.
+        cri.start(container)
+        return
+    with pytest.raises(grpc.RpcError) as caught:
+        cri.start(container)
+    hint = "neither a binary for this machine nor a script with a #! line"
+    assert_explained(caught.value.details(), "/process/args: ", "execve /etc/no-program", "exec format error", hint)
 
 
 @feature("CRI: exit code")

@@ -8,8 +8,9 @@ import pytest
 
 from tests.engines.cli import IMAGE
 from tests.engines.engine import why_missing
-from tests.engines.podman import Buildah, Podman
-from tests.engines.seen import Comparison
+from tests.engines.podman import Buildah, Podman, check_health
+from tests.engines.seen import Comparison, assert_explained
+from tests.engines.test_cli import too_many_files
 from tests.support.facts import Facts
 
 
@@ -52,13 +53,7 @@ def test_user_namespace(podman: Podman, seen: Comparison) -> None:
 
 @feature("health checks")
 def test_health_checks(podman: Podman) -> None:
-    # No interval: systemd would be asked for a timer.
-    podman.hold("one", "--health-cmd", "test -e /tmp/healthy", "--health-interval", "disable", "--health-retries", "1")
-    assert podman("healthcheck", "run", "one", check=False).rc == 1
-    podman.execute("one", "touch", "/tmp/healthy")
-    assert podman("healthcheck", "run", "one", check=False).rc == 0
-    health = podman.inspect("one")["State"]
-    assert (health.get("Health") or health["Healthcheck"])["Status"] == "healthy"
+    check_health(podman)
 
 
 @feature("--cgroups=disabled")
@@ -125,6 +120,19 @@ def test_buildah_runs_a_command(buildah: Buildah, seen: Comparison) -> None:
         seen.same_facts("facts", buildah.run(name, "/probe", "/etc/passwd", "/dev/null").out)
         assert buildah.run(name, "sh", "-c", "exit 3", check=False).rc == 3
         assert "executable file not found in $PATH" in buildah.run(name, "no-such-program", check=False).err
+    finally:
+        buildah("rm", name)
+
+
+@pytest.mark.feature("buildah", "a start that fails: pointer, system call, errno, hint")
+def test_buildah_shows_why_a_start_fails(buildah: Buildah) -> None:
+    flags, words = too_many_files()
+    name = buildah("from", "--pull=never", *buildah.flags(), *flags, IMAGE).out.strip()
+    try:
+        result = buildah.run(name, "true", check=False)
+        assert result.rc != 0
+        if buildah.podman.runtime.name == "ocirt":
+            assert_explained(result.err, *words)
     finally:
         buildah("rm", name)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.engines.cli import IMAGE
-from tests.engines.podman import Podman
-from tests.engines.seen import Comparison
+from tests.engines.podman import Podman, check_health
+from tests.engines.seen import Comparison, assert_explained
 from tests.engines.terminal import check_resizing
-from tests.engines.test_cli import EXIT_CODES, PATHS
+from tests.engines.test_cli import EXIT_CODES, PATHS, too_many_files
 from tests.support.facts import Facts
 from tests.support.runtime import wait_for
 from tests.support.unprivileged import FIRST_SUBORDINATE, SUBORDINATES, UID, cgroup_of
@@ -35,11 +35,40 @@ def test_exit_codes(rootless: Podman, case: str) -> None:
     assert result.rc == code, result.err
 
 
+@feature("a start that fails: pointer, system call, errno, hint")
+def test_a_failing_start_has_a_hint(rootless: Podman) -> None:
+    flags, words = too_many_files()
+    result = rootless.run("true", flags=flags, check=False)
+    assert result.rc in (125, 126)
+    if rootless.runtime.name == "ocirt":
+        assert_explained(result.err, *words)
+
+
 @feature("run -it, resize")
 def test_a_container_has_a_terminal(rootless: Podman) -> None:
     arguments = rootless.run_arguments("--interactive", "--tty", "--rm", IMAGE, "sh")
     with rootless.terminal(*arguments, rows=30, columns=90) as terminal:
         check_resizing(terminal)
+
+
+@feature("exec -it, resize")
+def test_exec_has_a_terminal(rootless: Podman) -> None:
+    rootless.hold("one")
+    with rootless.terminal("exec", "--interactive", "--tty", "one", "sh", rows=31, columns=91) as terminal:
+        check_resizing(terminal, 31, 91, device="/dev/pts/", code=6)
+
+
+@feature("top, ps")
+def test_top(rootless: Podman, seen: Comparison) -> None:
+    rootless.hold("one")
+    lines = rootless("top", "one", "user", "pid", "comm").out.splitlines()
+    seen.same("processes", lines)
+    assert [line.split() for line in lines[1:]] == [["root", "1", "probe"]]
+
+
+@feature("health checks")
+def test_health_checks(rootless: Podman) -> None:
+    check_health(rootless)
 
 
 @feature("run -d, logs, exec, stop")
@@ -73,6 +102,11 @@ def test_without_cgroups(rootless: Podman, seen: Comparison) -> None:
 @feature("--network host")
 def test_host_network(rootless: Podman, seen: Comparison) -> None:
     seen.same_facts("facts", rootless.run("/probe", *PATHS, network="host").out)
+
+
+@feature("--cgroupns=host")
+def test_host_cgroups(rootless: Podman, seen: Comparison) -> None:
+    seen.same_facts("facts", rootless.run("/probe", *PATHS, flags=("--cgroupns", "host")).out)
 
 
 @feature("-v, --user, --tmpfs, --read-only, --cap-drop, --hostname, --device")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocirt.cli.flags import Flag
+from ocirt.cli.help import shown_default
 from ocirt.cli.manual import pages
 from ocirt.cli.table import COMMANDS, GLOBAL_FLAGS
 
@@ -78,7 +79,7 @@ def test_all_that_the_help_says(name: str) -> None:
     assert plain(command.arguments) in text
     for flag in command.flags:
         assert (f"--{flag.name} " in text) != flag.hidden
-        assert (flag.help[1:] in text) != flag.hidden
+        assert (flag.help[1:] + shown_default(flag) in text) != flag.hidden
     assert ("doesn't support it" in text) == (not command.supported)
 
 
@@ -86,7 +87,7 @@ def test_main_page() -> None:
     text = plain(rendered(PAGES["ocirt.8"]))
     for flag in GLOBAL_FLAGS:
         assert f"--{flag.name} " in text
-        assert flag.help[1:] in text
+        assert flag.help[1:] + shown_default(flag) in text
     for name, command in COMMANDS.items():
         assert (f"ocirt-{name}(8)" in text) == command.supported
         assert name in text
