@@ -61,7 +61,10 @@ def nothing_left() -> Iterator[None]:
 
 def belongings() -> set[str]:
     """The open descriptors and the children of this process."""
-    found = {f"child {pid}" for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+    found = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended
+            found |= {f"child {pid}" for pid in path.read_text().split()}
     for fd in os.listdir("/proc/self/fd"):
         # That of the listing is closed by now.
         with contextlib.suppress(FileNotFoundError):

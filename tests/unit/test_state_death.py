@@ -8,9 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ocirt import state
+from ocirt._native import lib
 from ocirt.cli import execute
 from ocirt.errors import HostError, StateError
 from ocirt.record import Record
@@ -101,6 +104,8 @@ class Killer:
         self.left = at
         for name in self.CALLS:
             setattr(os, name, self._killing(getattr(os, name)))
+        # What happens inside of it: tests/faults.
+        vars(state)["lib"] = SimpleNamespace(ocirt_replace=self._killing(lib.ocirt_replace))
 
     def _killing(self, call: Callable[..., object]) -> Callable[..., object]:
         def wrapped(*args: object, **kwargs: object) -> object:
@@ -151,10 +156,10 @@ def cleaned_up(store: Store, capfd: pytest.CaptureFixture[str]) -> Check:
         os.makedirs(store.root, exist_ok=True)
         code, listed, error = run("list", "-q")
         assert (code, error) == (0, "")
-        code, state, error = run("state", "c1")
+        code, shown, error = run("state", "c1")
         assert (code == 0) == (listed == "c1\n")
         if code == 0:
-            assert '"status": "stopped"' in state
+            assert '"status": "stopped"' in shown
         else:
             assert error.startswith("ocirt: container does not exist")
         assert run("delete", "--force", "c1") == (0, "", "")
