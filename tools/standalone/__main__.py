@@ -40,6 +40,7 @@ class Builder:
 
     def __init__(self, build: Path, commit: str) -> None:
         self.build = build
+        self._compiled: dict[bool, list[Path]] = {}
         self.archive = make_archive(build, commit)
         self.python, version = sources.python_source(build)
         if version != sources.python_version():
@@ -47,12 +48,19 @@ class Builder:
             print(f"standalone: {names} are those of {version}; the library is {library}", file=sys.stderr)
         link.write_native(build)
 
+    def _objects(self, for_profile: bool) -> list[Path]:
+        """What the programs are linked of: for the profile, with other units; else the same for all."""
+        if for_profile not in self._compiled:
+            units = link.units(self.build, self.python, for_profile=for_profile)
+            directory = "objects-profile" if for_profile else "objects"
+            self._compiled[for_profile] = link.compile_units(self.build, units, directory)
+        return self._compiled[for_profile]
+
     def program(
         self, name: str, *, can_be_saved: bool = True, for_profile: bool = False, order: Sequence[str] = ()
     ) -> link.Program:
         """A plain binary."""
-        units = link.units(self.build, self.python, for_profile=for_profile)
-        objects = link.compile_units(self.build, units, f"objects-{name}")
+        objects = self._objects(for_profile)
         output = self.build / name
         made = link.link(self.build, objects, output, can_be_saved=can_be_saved, for_profile=for_profile, order=order)
         with output.open("ab") as file:
