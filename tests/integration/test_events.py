@@ -8,11 +8,13 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.support.cgroups import cgroup_of, counters
 from tests.support.runtime import Container, Runtime, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
@@ -198,12 +200,14 @@ def test_kill_for_want_of_memory(container: Container) -> None:
         while (event := stream.next())["type"] == "stats":
             pass
         assert event == {"type": "oom", "id": container.id}
+        time.sleep(1)  # where the hog's memory is slow to come back, the kernel kills another
+        kills = counters(cgroup_of(container), "memory.events")["oom_kill"]
         container.kill("KILL")
         container.wait()
-        more = []
+        events = ["oom"]
         while event := stream.next():
-            more.append(event["type"])
-        assert container.runtime.name != "ocirt" or "oom" not in more, "one kill is one event"
+            events.append(event["type"])
+        assert container.runtime.name != "ocirt" or events.count("oom") <= kills, "more events than kills"
         assert stream.process.wait(10) == 0
 
 

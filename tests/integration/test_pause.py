@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import NewContainer
+from tests.support.cgroups import cgroup_of
 from tests.support.isolation import CGROUP
 from tests.support.runtime import Container, Runtime, wait_for
 
@@ -35,11 +35,6 @@ class Counter:
         before = self.value
         time.sleep(0.1)  # fifty times what it takes to count
         assert self.value == before
-
-
-def cgroup_of(container: Container) -> Path:
-    line = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()[-1]
-    return CGROUP / line.removeprefix("0::/")
 
 
 @pytest.mark.common

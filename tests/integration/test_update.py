@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.isolation import CGROUP, why_no_controllers
+from tests.support.cgroups import cgroup_of
+from tests.support.isolation import why_no_controllers
 from tests.support.runtime import Container, Runtime, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup]
@@ -23,11 +24,6 @@ DENY_ALL = {"allow": False, "access": "rwm"}
 
 Values = Callable[..., list[str]]
 Update = Callable[..., None]
-
-
-def cgroup_of(container: Container) -> Path:
-    line = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()[-1]
-    return CGROUP / line.removeprefix("0::/")
 
 
 def values(container: Container, *files: str) -> list[str]:

@@ -10,6 +10,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.isolation import CGROUP
+from tests.support.runtime import Container
+from tests.support.unprivileged import cgroup_of as path_of
+
+
+def cgroup_of(container: Container) -> Path:
+    """The directory of a running container's cgroup."""
+    return CGROUP / path_of(container.pid).removeprefix("/")
+
+
+def counters(cgroup: Path, file: str) -> dict[str, int]:
+    """A file of names and numbers."""
+    lines = (cgroup / file).read_text().splitlines()
+    return {name: int(number) for name, number in (line.split() for line in lines)}
+
 
 def _join(cgroup: Path) -> None:
     (cgroup / "cgroup.procs").write_text("0")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cgroups import counters
 from tests.support.isolation import CGROUP
 
 HOG = "import os, sys; sys.stdin.read(); b = bytearray(os.urandom(1)) * (64 << 20)"
@@ -65,7 +66,7 @@ def test_a_memory_limit_kills(group: Path) -> None:
     (group / "cgroup.procs").write_text(str(hog.pid))
     hog.communicate(b"go", timeout=60)
     assert hog.returncode == -9
-    assert "oom_kill 1" in (group / "memory.events").read_text()
+    assert counters(group, "memory.events")["oom_kill"] >= 1
 
 
 def test_a_process_below_its_limit_lives(group: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cgroups import call_in
+from tests.support.cgroups import call_in, counters
 from tests.support.isolation import CGROUP
 from tests.support.runtime import Container, wait_for
 from tests.vm.test_resources_like_runc import DISK, DISK_NUMBER
@@ -40,19 +40,13 @@ def limit(container: Container, **resources: Any) -> None:
     container.linux["resources"] = resources
 
 
-def counters(container: Container, file: str) -> dict[str, int]:
-    """A file of names and numbers."""
-    lines = (cgroup_of(container) / file).read_text().splitlines()
-    return {name: int(number) for name, number in (line.split() for line in lines)}
-
-
 @pytest.mark.controllers("memory")
 def test_a_hog_is_killed(limited: Container) -> None:
     limit(limited, memory={"limit": 16 * MIB, "swap": 16 * MIB})
     limited.shell("dd if=/dev/zero of=/dev/null bs=64M count=1; echo $?; exec sleep 100")
     limited.start_new()
     wait_for(lambda: limited.output.endswith("\n137\n") or limited.output == "137\n", timeout_seconds=30)
-    assert counters(limited, "memory.events")["oom_kill"] >= 1
+    assert counters(cgroup_of(limited), "memory.events")["oom_kill"] >= 1
 
 
 @pytest.mark.controllers("memory")
@@ -81,7 +75,7 @@ def test_a_fork_bomb_is_stopped(limited: Container) -> None:
     limit(limited, pids={"limit": 10})
     limited.shell("for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 100 & done; wait")
     limited.start_new()
-    wait_for(lambda: counters(limited, "pids.events")["max"] >= 1, timeout_seconds=30)
+    wait_for(lambda: counters(cgroup_of(limited), "pids.events")["max"] >= 1, timeout_seconds=30)
     assert int((cgroup_of(limited) / "pids.current").read_text()) <= 10
 
 
@@ -99,8 +93,8 @@ def test_a_loop_is_throttled(limited: Container) -> None:
     limit(limited, cpu={"quota": 10000, "period": 100_000})
     limited.shell("while :; do :; done")
     limited.start_new()
-    wait_for(lambda: counters(limited, "cpu.stat")["nr_throttled"] >= 5, timeout_seconds=30)
-    assert counters(limited, "cpu.stat")["throttled_usec"] > 0
+    wait_for(lambda: counters(cgroup_of(limited), "cpu.stat")["nr_throttled"] >= 5, timeout_seconds=30)
+    assert counters(cgroup_of(limited), "cpu.stat")["throttled_usec"] > 0
 
 
 @pytest.mark.controllers("cpuset")
