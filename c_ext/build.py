@@ -15,8 +15,8 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"
-HEADERS = ["plan.h", "native.h", "bpf.h", "seccomp_compile.h"]
-NATIVE_SOURCES = ["native.c", "bpf.c", "seccomp_compile.c"]
+HEADERS = ["plan.h", "native.h", "bpf.h", "seccomp_names.h"]
+NATIVE_SOURCES = ["native.c", "bpf.c", "seccomp_names.c"]
 INIT_SOURCES = [
     *("init.c", "plan.c", "report.c", "protocol.c", "ns.c"),
     *(

@@ -1,8 +1,8 @@
 """Seccomp profiles (config-linux.md#seccomp): from the config to the BPF program that ocirt-init loads.
 
 Guarantees: `compile_seccomp` is pure, but for the cache that it is given: the same profile gives the same program on
-every kernel. Names, architectures and unconditional rules go through libseccomp, comparisons of arguments through
-seccomp_prologue.py. Profiles mean what they mean under other runtimes:
+every kernel. libseccomp knows the architectures, and the names' numbers in each; seccomp_program.py makes the program.
+Profiles mean what they mean under other runtimes:
 
 - A rule whose action is the default one is no rule. Of two unconditional rules for a system call the first counts; an
   unconditional one outweighs those with conditions; of these the first that matches counts.
@@ -23,8 +23,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ocirt.errors import HostError, SpecError, errno_text
-from ocirt.seccomp_prologue import Architecture, Rule, prologue
+from ocirt.errors import SpecError
+from ocirt.seccomp_program import Architecture, Rule, Verdict, build_program
 from ocirt.spec import Seccomp, Syscall, SyscallArg
 from ocirt.spec.checks.seccomp import MAX_ERRNO_RET
 
@@ -69,18 +69,17 @@ ALL_FLAGS = TSYNC | LOG_FLAG | SPEC_ALLOW | NEW_LISTENER | TSYNC_ESRCH | WAIT_KI
 # BPF_MAXINSNS, instructions of 8 bytes.
 MAX_INSTRUCTIONS = 4096
 MAX_ARGUMENT = 5
-# libseccomp's binary tree pays from about here on; before 2.5.5 it is wrong for a filter without rules.
-_TREE_THRESHOLD = 32
 # What init needs between loading the filter and the moment when the agent holds the listener: it would wait for ever.
 NOTIFY_REFUSED = frozenset({"write"})
 
-_ENTRY = struct.Struct("=III")
+# Of an architecture's token, as of audit.h.
+_LITTLE_ENDIAN = 0x40000000
 _COUNT = struct.Struct("=I")
 _UNKNOWN = -1
 # libseccomp's numbers of system calls that also go through a multiplexer, whose first argument is the difference.
 _MULTIPLEXERS = {"socketcall": range(-120, -100), "ipc": range(-224, -200)}
 # Goes up when the same profile is to give another program: cached ones are then not found.
-_PROGRAM_FORMAT = 2
+_PROGRAM_FORMAT = 3
 
 
 class ProgramCache(Protocol):
@@ -112,9 +111,8 @@ def compile_seccomp(
     """A profile's program.
 
     Names that libseccomp doesn't know are skipped with a warning, or with `fail_unknown_syscall` (the annotation
-    run.oci.seccomp_fail_unknown_syscall) an error. `supported_flags` is the kernel's set, of `probe_flags`. libseccomp
-    takes some 20 ms for the profile of an engine, which `cache` saves. Raises SpecError, and HostError when memory
-    runs out.
+    run.oci.seccomp_fail_unknown_syscall) an error. `supported_flags` is the kernel's set, of `probe_flags`. The
+    profile of an engine takes some 4 ms, which `cache` saves. Raises SpecError.
     """
     default = _action(seccomp.default_action, seccomp.default_errno_ret, pointer, "defaultAction", "defaultErrnoRet")
     listener = _check_notify(seccomp, pointer)
@@ -206,13 +204,16 @@ def _flags(seccomp: Seccomp, pointer: str, listener: bool, supported: int) -> in
 
 def _architectures(names: Sequence[str], pointer: str) -> list[int]:
     """Tokens without duplicates, the native one first: it always counts."""
-    tokens = {_token(""): None}
+    native = _token("")
+    tokens = {native: None}
     for i, name in enumerate(names):
         if name not in ARCHITECTURES:
             raise SpecError(f"{pointer}/{i}", f'"{name}" is no seccomp architecture')
         token = _token(name)
         if not token:
             raise SpecError(f"{pointer}/{i}", f"{name} is unknown to libseccomp {_version()}")
+        if (token ^ native) & _LITTLE_ENDIAN:
+            raise SpecError(f"{pointer}/{i}", f"{name} cannot be filtered here: its byte order is not the native one")
         tokens[token] = None
     return list(tokens)
 
@@ -241,6 +242,14 @@ def _source(default: int, tokens: Sequence[int], entries: Sequence[Syscall], act
 
 
 @dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The numbers of all names in an architecture, by place; `direct` where a multiplexer is another way (-1: none)."""
+
+    numbers: Sequence[int]
+    direct: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class _Compiler:
     seccomp: Seccomp
     pointer: str
@@ -250,88 +259,61 @@ class _Compiler:
 
     def compile(self) -> tuple[bytes, list[int]]:
         """The program, and the places of the unknown names among all names."""
-        program, numbers = self._libseccomp()
-        count = len(self.tokens)
-        enosys = self._needs_enosys()
-        architectures = {}
-        for i, token in enumerate(self.tokens):
-            column = numbers[i::count]
-            newest = max(column, default=0)
-            rules = tuple(self._rules(token, column))
-            architectures[token] = Architecture(newest if enosys and newest > 0 else None, rules)
-        program = prologue(architectures) + program
-        self._check_size(len(program))
-        return program, [place for place, number in enumerate(numbers[::count]) if number == _UNKNOWN]
+        names = [name for entry in self.seccomp.syscalls for name in entry.names]
+        blob = "".join(f"{name}\0" for name in names).encode(errors="replace")
+        found = {token: _resolve(token, blob, len(names)) for token in self.tokens}
+        program = build_program(
+            self.default, {token: self._architecture(token, numbers) for token, numbers in found.items()}
+        )
+        if len(program) > MAX_INSTRUCTIONS * 8:
+            text = f"the filter has {len(program) // 8} instructions, the kernel takes {MAX_INSTRUCTIONS}"
+            raise SpecError(self.pointer, text)
+        native = found[self.tokens[0]].numbers
+        return program, [place for place, number in enumerate(native) if number == _UNKNOWN]
+
+    def _architecture(self, token: int, found: _Numbers) -> Architecture:
+        actions: dict[int, int] = {}
+        rules: dict[int, list[Rule]] = {}
+        through_multiplexer: list[tuple[int, Rule]] = []
+        entries = list(self._effective(found))
+        # By libseccomp's number, so that a call with two ways in is one call.
+        unconditional = {number for entry, _, own in entries if not entry.args for number, _ in own}
+        for entry, action, own in entries:
+            for number, direct in own:
+                for way, extra in _ways(token, number, direct):
+                    if entry.args and number not in unconditional:
+                        alternatives = _alternatives(entry.args)
+                        rules.setdefault(way, []).extend(Rule(action, _with(one, extra)) for one in alternatives)
+                    elif extra is None and not entry.args:
+                        actions.setdefault(way, action)
+                    elif extra is not None and not entry.args:
+                        through_multiplexer.append((way, Rule(action, (extra,))))
+        for way, rule in through_multiplexer:  # behind what is said of the multiplexer itself
+            rules.setdefault(way, []).append(rule)
+        verdicts: dict[int, Verdict] = {way: tuple(same) for way, same in rules.items()} | actions
+        newest = max((*found.numbers, *found.direct, *verdicts), default=0)
+        return Architecture(verdicts, newest if self._needs_enosys() and newest > 0 else None)
 
     def _needs_enosys(self) -> bool:
         """Whether the default action would hide from libc that a system call is too new. A tracer sees and answers by
         itself, and a default of ENOSYS says it already."""
         return self.default not in (ALLOW, LOG, ERRNO | errno.ENOSYS) and self.default & ~0xFFFF != TRACE
 
-    def _check_size(self, size: int) -> None:
-        if size > MAX_INSTRUCTIONS * 8:
-            text = f"the filter has {size // 8} instructions, the kernel takes {MAX_INSTRUCTIONS}"
-            raise SpecError(self.pointer, text)
-
-    def _libseccomp(self) -> tuple[bytes, list[int]]:
-        """The program for the unconditional rules; each name's number in each architecture (struct scmp_result)."""
-        ffi, lib = _native()
-        syscalls = self.seccomp.syscalls
-        names = [name for entry in syscalls for name in entry.names]
-        blob = "".join(f"{name}\0" for name in names).encode(errors="replace")
-        entries = b"".join(
-            _ENTRY.pack(action, len(entry.names), not entry.args and action != self.default)
-            for entry, action in zip(syscalls, self.actions, strict=True)
-        )
-        numbers = ffi.new("int32_t[]", len(names) * len(self.tokens))
-        program = bytearray(MAX_INSTRUCTIONS * 8)
-        archs = ffi.new("uint32_t[]", list(self.tokens))
-        with ffi.from_buffer("struct scmp_entry[]", entries) as e, ffi.from_buffer("char[]", blob) as n:
-            optimize = 2 if len(names) > _TREE_THRESHOLD else 1
-            profile = ffi.new(
-                "struct scmp_profile *", (self.default, optimize, len(self.tokens), len(syscalls), archs, e, n)
-            )
-            with ffi.from_buffer(program) as view:
-                result = ffi.new("struct scmp_result *", (0, 0, numbers, view, len(program)))
-                size = lib.ocirt_seccomp_compile(profile, result)
-        if size < 0:
-            raise self._failure(result.stage, result.at, -size)
-        self._check_size(size)
-        return bytes(memoryview(program)[:size]), ffi.unpack(numbers, len(numbers))
-
-    def _failure(self, stage: int, at: int, error: int) -> Exception:
-        _, lib = _native()
-        if stage == lib.SCMP_ARCH:
-            token = self.tokens[at]
-            for i, name in enumerate(self.seccomp.architectures):
-                if _token(name) == token:
-                    why = "its byte order is not the native one" if error == errno.EDOM else errno_text(error)
-                    return SpecError(f"{self.pointer}/architectures/{i}", f"{name} cannot be filtered here: {why}")
-        if stage == lib.SCMP_RULE and error != errno.ENOMEM:
-            places = [(i, j) for i, entry in enumerate(self.seccomp.syscalls) for j in range(len(entry.names))]
-            i, j = places[at]
-            text = f"libseccomp refuses the rule for {self.seccomp.syscalls[i].names[j]}: {errno_text(error)}"
-            return SpecError(f"{self.pointer}/syscalls/{i}/names/{j}", text)
-        return HostError("libseccomp", "", error, pointer=self.pointer)
-
-    def _rules(self, token: int, numbers: Sequence[int]) -> Iterator[Rule]:
-        """The rules with conditions for an architecture in which the names have these numbers."""
-        rules = list(self._effective(numbers))
-        unconditional = {number for entry, _, own in rules if not entry.args for number in own}
-        for entry, action, own in rules:
-            for name, number in zip(entry.names, own, strict=True):
-                ways = _ways(token, name, number) if entry.args and number not in unconditional else ()
-                for way, extra in ways:
-                    if way not in unconditional:
-                        yield from (Rule(way, action, _with(one, extra)) for one in _alternatives(entry.args))
-
-    def _effective(self, numbers: Sequence[int]) -> Iterator[tuple[Syscall, int, Sequence[int]]]:
-        """The entries that differ from the default action, with their names' numbers."""
+    def _effective(self, found: _Numbers) -> Iterator[tuple[Syscall, int, list[tuple[int, int]]]]:
+        """The entries that differ from the default action, with their names' numbers and direct numbers."""
         place = 0
         for entry, action in zip(self.seccomp.syscalls, self.actions, strict=True):
+            own = slice(place, place + len(entry.names))
             if action != self.default:
-                yield entry, action, numbers[place : place + len(entry.names)]
-            place += len(entry.names)
+                yield entry, action, list(zip(found.numbers[own], found.direct[own], strict=True))
+            place = own.stop
+
+
+def _resolve(token: int, names: bytes, count: int) -> _Numbers:
+    ffi, lib = _native()
+    numbers, direct = ffi.new("int32_t[]", count), ffi.new("int32_t[]", count)
+    lib.ocirt_seccomp_numbers(token, names, count, numbers, direct)
+    return _Numbers(ffi.unpack(numbers, count), ffi.unpack(direct, count))
 
 
 def _alternatives(args: tuple[SyscallArg, ...]) -> Iterable[tuple[SyscallArg, ...]]:
@@ -347,17 +329,15 @@ def _with(conditions: tuple[SyscallArg, ...], extra: SyscallArg | None) -> tuple
     return (extra, *(condition for condition in conditions if condition.index != extra.index))
 
 
-def _ways(token: int, name: str, number: int) -> Iterator[tuple[int, SyscallArg | None]]:
+def _ways(token: int, number: int, direct: int) -> Iterator[tuple[int, SyscallArg | None]]:
     """The numbers by which a system call is entered, each with the condition that comes with it."""
     if number >= 0:
         yield number, None
         return
-    _, lib = _native()
     for multiplexer, numbers in _MULTIPLEXERS.items():
         if number in numbers:
-            own = lib.ocirt_seccomp_number(token, multiplexer.encode())
+            own = int(_native()[1].ocirt_seccomp_number(token, multiplexer.encode()))
             yield own, SyscallArg(index=0, value=numbers.stop - number, op="SCMP_CMP_EQ")
-            direct = lib.ocirt_seccomp_direct(token, name.encode(), own)
             if direct >= 0:
                 yield direct, None
 

@@ -1,4 +1,4 @@
-"""Compiled seccomp programs on disk: engines give hundreds of containers one profile, and compiling it takes 20 ms.
+"""Compiled seccomp programs on disk: engines give hundreds of containers one profile, and compiling it takes 4 ms.
 
 Guarantees: what `get` returns was stored by `put` for exactly these bytes (they are in the file, and compared), whole
 (a checksum), by the same user, in a directory that nobody else can write. Anything else is a miss, never an error: the

@@ -227,6 +227,22 @@ def test_an_unconditional_socket_rule_outweighs_both_ways_in() -> None:
     assert decide(profile, "socketcall", 1, arch="SCMP_ARCH_X86") == action("SCMP_ACT_ALLOW", None)
 
 
+def test_what_is_said_of_the_multiplexer_counts_before_what_goes_through_it() -> None:
+    refused = allow("socketcall", args=(arg(0, "EQ", 1),), what="SCMP_ACT_ERRNO", errno_ret=99)
+    profile = deny(allow("socket", "bind", "openat2"), refused, architectures=("SCMP_ARCH_X86",))
+    through = [decide(profile, "socketcall", call, arch="SCMP_ARCH_X86") for call in (1, 2, 3)]
+    assert through == [ERRNO | 99, action("SCMP_ACT_ALLOW", None), ERRNO | EPERM]
+
+
+def test_a_way_in_is_not_too_new() -> None:
+    """Though the profile names nothing newer: socket has 359, socketcall 102."""
+    profile = deny(allow("read", "socket"), architectures=("SCMP_ARCH_X86",))
+    assert decide(profile, "socket", arch="SCMP_ARCH_X86") == action("SCMP_ACT_ALLOW", None)
+    assert decide(profile, "socketcall", 1, arch="SCMP_ARCH_X86") == action("SCMP_ACT_ALLOW", None)
+    assert decide(profile, "socketcall", 2, arch="SCMP_ARCH_X86") == ERRNO | EPERM
+    assert decide(profile, "bind", arch="SCMP_ARCH_X86") == ERRNO | ENOSYS
+
+
 # ENOSYS for what is newer than the profile
 
 
@@ -277,7 +293,16 @@ def test_x32_is_refused_unless_named() -> None:
     program = s.compile_seccomp(profile).bpf
     assert simulate(program, X86_64, X32_BIT | 0) == 0
     assert simulate(program, X86_64, X32_BIT | 500) == 0
+    assert simulate(program, X86_64, X32_BIT - 1) == ERRNO | ENOSYS
+    assert simulate(program, X86_64, 2**32 - 2) == 0
     assert simulate(program, X86, 3) == 0
+
+
+@pytest.mark.parametrize("architectures", [(), ("SCMP_ARCH_X32",)])
+def test_what_a_tracer_has_left_out_is_not_killed(architectures: tuple[str, ...]) -> None:
+    """It makes the number -1."""
+    program = s.compile_seccomp(deny(allow("read", "openat2"), architectures=architectures)).bpf
+    assert simulate(program, X86_64, 2**32 - 1) & ~0xFFFF == ERRNO
 
 
 # architectures
@@ -425,7 +450,7 @@ def test_a_flag_that_the_kernel_lacks_is_an_error() -> None:
 
 
 def test_a_filter_too_large_for_the_kernel_is_an_error() -> None:
-    args = tuple(arg(0, "EQ", value) for value in range(1000))
+    args = tuple(arg(0, "EQ", value) for value in range(1100))
     with pytest.raises(SpecError, match=r"^/linux/seccomp: the filter has \d+ instructions, the kernel takes 4096"):
         s.compile_seccomp(deny(allow("bpf", args=args)))
 
