@@ -337,7 +337,8 @@ def _ways(token: int, number: int, direct: int) -> Iterator[tuple[int, SyscallAr
     for multiplexer, numbers in _MULTIPLEXERS.items():
         if number in numbers:
             own = int(_native()[1].ocirt_seccomp_number(token, multiplexer.encode()))
-            yield own, SyscallArg(index=0, value=numbers.stop - number, op="SCMP_CMP_EQ")
+            if own >= 0:  # x86-64 has neither recv(2) nor a multiplexer
+                yield own, SyscallArg(index=0, value=numbers.stop - number, op="SCMP_CMP_EQ")
             if direct >= 0:
                 yield direct, None
 

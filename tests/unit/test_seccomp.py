@@ -227,6 +227,15 @@ def test_an_unconditional_socket_rule_outweighs_both_ways_in() -> None:
     assert decide(profile, "socketcall", 1, arch="SCMP_ARCH_X86") == action("SCMP_ACT_ALLOW", None)
 
 
+def test_a_call_that_is_nowhere_but_behind_a_multiplexer() -> None:
+    """Engines name send(2) and recv(2), which x86-64 and x32 have neither of their own nor through socketcall(2)."""
+    rules = (allow("send", "recv", "semop"), allow("send", args=(arg(0, "EQ", 7),)), allow("openat2"))
+    profile = deny(*rules, architectures=("SCMP_ARCH_X86", "SCMP_ARCH_X32"))
+    assert decide(profile, "openat2") == action("SCMP_ACT_ALLOW", None)
+    through = [decide(profile, "socketcall", call, arch="SCMP_ARCH_X86") for call in (9, 10, 11)]
+    assert through == [action("SCMP_ACT_ALLOW", None)] * 2 + [ERRNO | EPERM]
+
+
 def test_what_is_said_of_the_multiplexer_counts_before_what_goes_through_it() -> None:
     refused = allow("socketcall", args=(arg(0, "EQ", 1),), what="SCMP_ACT_ERRNO", errno_ret=99)
     profile = deny(allow("socket", "bind", "openat2"), refused, architectures=("SCMP_ARCH_X86",))
