@@ -3,7 +3,8 @@
  *     ocirt-init FD      FD: the runtime's socket; FD + 1: the plan; FD + 2 ...: the filled slots
  *
  * The first process executes the host section, enters the joined namespaces and clones the container's init into the
- * new ones; that one executes the rest. Both end when the runtime's socket closes before SYNC_READY is answered.
+ * new ones; that one executes the rest. With PLAN_ALONE it makes the new ones around itself, and is the container's
+ * init. All end when the runtime's socket closes before SYNC_READY is answered.
  */
 #include <linux/close_range.h>
 #include <sched.h>
@@ -152,7 +153,10 @@ int main(int argc, char **argv) {
     if (!(ctx->plan->flags & PLAN_MAPS) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         report_failure(ctx, -failed(ctx, "prctl", "PR_SET_DUMPABLE"));
     int pidfd = -1, error = join_namespaces(ctx);
-    int pid = error ? error : clone_container(ctx, &pidfd);
+    bool alone = ctx->plan->flags & PLAN_ALONE;
+    if (alone && !error)
+        error = unshare_namespaces(ctx);
+    int pid = error || alone ? error : clone_container(ctx, &pidfd);
     if (pid < 0)
         report_failure(ctx, -pid);
     if (pid == 0)

@@ -109,6 +109,7 @@ int slot_fd(const struct context *ctx, slot_t slot);                 /* -1: empt
 
 /* ns.c */
 int join_namespaces(struct context *ctx);
+int unshare_namespaces(struct context *ctx);
 int clone_container(struct context *ctx, int *pidfd); /* fork-like: 0 in the container, else the pid */
 int settle_namespaces(struct context *ctx);           /* in the container: mappings, time */
 int assume_ids(struct context *ctx);                  /* and then the ids that rule the user namespace */

@@ -6,6 +6,8 @@
 #include <linux/close_range.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +18,7 @@
 #include <unistd.h>
 
 #define SPAWN_MAX_FDS 80
+#define NETWORK_STACK_BYTES ((size_t)64 << 10)
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U /* Linux 6.3 */
@@ -57,6 +60,8 @@ static int prepare_child(const struct spawn *request) {
         return -EMFILE;
     if (syscall(SYS_close_range, keep, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
         return -errno;
+    if (request->network_fd >= 0 && setns(request->network_fd, CLONE_NEWNET) != 0)
+        return -errno;
     for (int i = 0; i < count + 3; i++) {
         int fd = i < count ? request->fds[i] : request->stdio[i - count];
         moved[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, above);
@@ -94,12 +99,14 @@ static __attribute__((noinline)) void run_child(const struct spawn *request, vol
     _exit(127);
 }
 
-int ocirt_spawn(const struct spawn *request, int *pidfd) {
+int ocirt_spawn(struct spawn *request, int *pidfd) {
     volatile int error = 0;
     /* Handlers of the interpreter must not run in the child, which shares its memory. */
     struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
                               .exit_signal = SIGCHLD};
     args.pidfd = (uintptr_t)pidfd;
+    if (request->new_pids)
+        args.flags |= CLONE_NEWPID;
     if (request->cgroup_fd >= 0) {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = (unsigned)request->cgroup_fd;
@@ -111,6 +118,7 @@ int ocirt_spawn(const struct spawn *request, int *pidfd) {
     if (pid == 0)
         run_child(request, &error);
     sigprocmask(SIG_SETMASK, &before, NULL);
+    request->born = pid >= 0;
     if (pid < 0)
         return (int)pid;
     if (error) {
@@ -122,6 +130,37 @@ int ocirt_spawn(const struct spawn *request, int *pidfd) {
         return error;
     }
     return (int)pid;
+}
+
+static pthread_t network_maker;
+
+/* Other threads keep the namespace that they have. */
+static void *make_network(void *nothing) {
+    (void)nothing;
+    if (unshare(CLONE_NEWNET) != 0)
+        return (void *)(intptr_t)-errno;
+    int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    return (void *)(intptr_t)(fd < 0 ? -errno : fd);
+}
+
+int ocirt_network_begin(void) {
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, NETWORK_STACK_BYTES);
+    /* Signals are the caller's to see. */
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&network_maker, &attributes, make_network, NULL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return -error;
+}
+
+int ocirt_network_finish(void) {
+    void *result;
+    int error = pthread_join(network_maker, &result);
+    return error ? -error : (int)(intptr_t)result;
 }
 
 int ocirt_guard_group(int group, int *pipe_fd) {

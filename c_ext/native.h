@@ -20,10 +20,18 @@ struct spawn {
     int keep_below;   /* descriptors from 3 below this are left open, all other ones are closed */
     int cgroup_fd;    /* CLONE_INTO_CGROUP; -1: the caller's cgroup */
     int cwd_fd;       /* -1: the caller's */
+    int network_fd;   /* a network namespace; -1: the caller's */
+    int new_pids;     /* bool: in a new pid namespace */
     int death_signal; /* PR_SET_PDEATHSIG; 0: none */
     int new_session;  /* bool */
+    int born;         /* filled, bool: there was a process, and an error is what kept it from executing */
 };
-int ocirt_spawn(const struct spawn *request, int *pidfd); /* the pid; an execve that failed is this call's error */
+int ocirt_spawn(struct spawn *request, int *pidfd); /* the pid; an execve that failed is this call's error */
+
+/* A new network namespace, made by a thread while the caller goes on: begin gives 0, and finish, to be called once
+ * then, waits: descriptor. One at a time. */
+int ocirt_network_begin(void);
+int ocirt_network_finish(void);
 
 /* Watch over a process group, which a process kills if this one dies: that process's pid. The group's guard ends when a
  * byte is written into *pipe_fd; it is this process's to reap. */

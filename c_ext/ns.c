@@ -1,5 +1,8 @@
 /* The namespaces: joining by descriptor, one clone3(2) for the new ones, and what must follow inside.
  *
+ * Where it can, the runtime spawns ocirt-init in the new pid namespace, and it is the container's init itself: a
+ * process less, and its birth and end. What stands against it is a user namespace, and a pid namespace to be joined.
+ *
  * An execve(2) between clone3(CLONE_NEWUSER) and the writing of uid_map would drop every capability (Linux 6.18), so
  * the clone happens here, after ocirt-init has been executed. CLONE_PARENT makes the container's init a child of the
  * runtime, so that it is orphaned to the caller's subreaper when the runtime exits; exit_signal must be 0 with it.
@@ -53,6 +56,11 @@ int clone_container(struct context *ctx, int *pidfd) {
     args.flags = CLONE_PARENT | CLONE_PIDFD | (ctx->plan->clone_flags & ~(uint64_t)CLONE_NEWTIME);
     long pid = syscall(SYS_clone3, &args, sizeof args);
     return pid < 0 ? failed(ctx, "clone3", NULL) : (int)pid;
+}
+
+int unshare_namespaces(struct context *ctx) {
+    int flags = (int)(ctx->plan->clone_flags & ~(uint64_t)CLONE_NEWTIME);
+    return unshare(flags) ? failed(ctx, "unshare", NULL) : 0;
 }
 
 /* clone3(CLONE_NEWTIME) leaves timens_offsets unwritable (Linux 6.18), so: unshare, have them written, enter. */

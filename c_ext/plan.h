@@ -42,7 +42,8 @@ enum plan_flag {
     PLAN_MAPS = 1,         /* a new user namespace: ask for its mappings (SYNC_MAPS) */
     PLAN_SET_IDS = 2,      /* in a new or joined user namespace: become user_root_uid and user_root_gid */
     PLAN_TIME_OFFSETS = 4, /* a new time namespace with offsets: ask for them (SYNC_TIMENS) before entering it */
-    PLAN_KEEP_GROUPS = 8   /* with PLAN_SET_IDS: setgroups(2) is denied there, or the groups are wanted */
+    PLAN_KEEP_GROUPS = 8,  /* with PLAN_SET_IDS: setgroups(2) is denied there, or the groups are wanted */
+    PLAN_ALONE = 16 /* ocirt-init was born in its new pid namespace, if any, and is the container's init itself */
 };
 
 struct plan_header {

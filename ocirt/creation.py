@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ocirt import SPEC_VERSION
 from ocirt._native import lib
 from ocirt.cgroup.apply import apply_settings
-from ocirt.cgroup.bpf import apply_device_filter
+from ocirt.cgroup.bpf import LoadedFilter
 from ocirt.cgroup.devices import compile_device_filter
 from ocirt.cgroup.directory import Cgroup
 from ocirt.cgroup.manager import CgroupManager, CgroupRecord, ScopeRequest, cgroup_manager
@@ -33,6 +33,7 @@ from ocirt.driver import Handler, Session
 from ocirt.errors import HostError, OcirtError, PlanError, SpecError, StateError
 from ocirt.host import Host, probe_host
 from ocirt.needs import open_needs, probe_joined_user
+from ocirt.newnetwork import NewNetwork
 from ocirt.ops import RunHook
 from ocirt.pidfile import write_pid_file
 from ocirt.record import Record, Status, cgroup_properties, check_id, created_now, probe_process
@@ -87,11 +88,12 @@ class Prepared:
         return self.spec.hooks or Hooks()
 
 
-def prepare(context: Context, container_id: str, options: Options) -> Prepared:
-    """Read, check and compile a bundle; changes nothing. Raises SpecError, HostError, StateError."""
-    spec, config = load_config(options.bundle)
-    host = probe_host(spec, bundle=options.bundle, rootless=context.rootless)
+def prepare(context: Context, container_id: str, options: Options, network: NewNetwork | None = None) -> Prepared:
+    """Read, check and compile a bundle; changes nothing, but that it begins the new network namespace. Raises
+    SpecError, HostError, StateError."""
+    spec, config = load_config(options.bundle, on_decoded=network.begin if network else None)
     linux = spec.linux or Linux()
+    host = probe_host(spec, bundle=options.bundle, rootless=context.rootless)
     resources = compile_resources(linux.resources)
     optional = may_do_without_cgroup(linux, resources.settings, rootless=host.rootless)
     scope = ScopeRequest(resources.settings, spec.annotations, host.rootless)
@@ -162,17 +164,20 @@ class Creation:
     prepared: Prepared
     options: Options
     container: Container
+    network: NewNetwork
+    at_ready: Callable[[Creation], None] | None = None
     cgroup: Cgroup | None = None
     console: socket.socket | None = None
     master_fd: int = -1
     hooks_begun: bool = False
+    _device_filter: LoadedFilter | None = None
     # Descriptors until create is through; and what a failure has to take back while the container's init still lives.
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _rollback: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def run(self) -> Session:
         """Make the container. The session's pid and pidfd are those of its init."""
-        self.container.write(CONFIG, self.prepared.config)
+        self.container.write_first(CONFIG, self.prepared.config)
         for name in (START_FIFO, RESULT_FIFO):
             self.container.make_fifo(name)
         if self.prepared.request.notify_directory:
@@ -196,8 +201,9 @@ class Creation:
         return session
 
     def _start_init(self, slots: Sequence[int]) -> Session:
+        plan, cgroup_fd = self.prepared.compiled.plan, self.cgroup.fd if self.cgroup else -1
         try:
-            return Session.start(self.prepared.compiled.plan, slots, self.cgroup.fd if self.cgroup else -1)
+            return Session.start(plan, slots, cgroup_fd, network_fd=self.network.fd())
         except HostError as error:
             # What the kernel needs for a process counts too.
             limits = [each.origin for each in self.prepared.resources.settings if each.file == "memory.max"]
@@ -268,14 +274,19 @@ class Creation:
             return self.cgroup.keyed("memory.events").get("oom_kill", 0) != 0
         return False
 
-    def _filter_devices(self) -> None:
-        """After the mounts, some of which may need a block device that the container itself is not to open."""
+    def _load_device_filter(self) -> None:
         if self.cgroup is None:
             return
-        linux = self.prepared.linux
-        device_filter = compile_device_filter(linux.resources.devices if linux.resources else ())
-        if warning := apply_device_filter(self.cgroup.fd, device_filter, rootless=self.prepared.host.rootless):
-            self.context.log.warning(warning)
+        resources = self.prepared.linux.resources
+        self._device_filter = LoadedFilter(compile_device_filter(resources.devices if resources else ()))
+        self._stack.callback(self._device_filter.close)
+
+    def _filter_devices(self) -> None:
+        """After the mounts, some of which may need a block device that the container itself is not to open."""
+        if self.cgroup and self._device_filter:
+            warning = self._device_filter.attach(self.cgroup.fd, rootless=self.prepared.host.rootless)
+            if warning:
+                self.context.log.warning(warning)
 
     # ---- what init asks for
 
@@ -295,6 +306,7 @@ class Creation:
         self.container.update(pid=session.pid, start_time=process.start_time if process else 0)
         if self.prepared.linux.intel_rdt:
             self._join_rdt(session.pid)
+        self._load_device_filter()  # while init is at its mounts
 
     def _join_rdt(self, pid: int) -> None:
         from ocirt.rdt import apply_rdt, remove_rdt
@@ -371,22 +383,43 @@ class Creation:
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, session.pid)
         self.container.update(status=Status.CREATED.value)
+        if self.at_ready:
+            self.at_ready(self)
 
 
 def create(
-    context: Context, container_id: str, options: Options, check_console: Callable[[bool, Options], None]
+    context: Context,
+    container_id: str,
+    options: Options,
+    check_console: Callable[[bool, Options], None],
+    at_ready: Callable[[Creation], None] | None = None,
 ) -> tuple[Creation, Session]:
-    """Create a container. Its lock is held until the creation's container is closed. Raises OcirtError."""
+    """Create a container. Its lock is held until the creation's container is closed. Raises OcirtError.
+
+    `at_ready` is called when it is created, before init is told to go on, which will then wait for its start.
+    """
     check_id(container_id)
     check_preserved(options.preserve_fds + options.listen_fds)
-    prepared = prepare(context, container_id, options)
+    with contextlib.closing(NewNetwork()) as network:
+        return _create(context, container_id, options, check_console, at_ready, network)
+
+
+def _create(
+    context: Context,
+    container_id: str,
+    options: Options,
+    check_console: Callable[[bool, Options], None],
+    at_ready: Callable[[Creation], None] | None,
+    network: NewNetwork,
+) -> tuple[Creation, Session]:
+    prepared = prepare(context, container_id, options, network)
     check_console(bool(prepared.spec.process and prepared.spec.process.terminal), options)
     for warning in prepared.warnings:
         context.log.warning(warning)
     for notice in prepared.resources.notices:
         context.log.debug(str(notice))
     container = context.store.create(container_id, _first_record(prepared))
-    creation = Creation(context, prepared, options, container)
+    creation = Creation(context, prepared, options, container, network, at_ready)
     try:
         return creation, creation.run()
     except BaseException as error:

@@ -14,7 +14,9 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
+from ocirt import constants as k
 from ocirt._native import ffi, lib
 from ocirt.errors import HostError, OcirtError
 from ocirt.explain import plan_error
@@ -32,28 +34,54 @@ def checked(result: int, syscall: str, path: str = "") -> int:
     return result
 
 
-def spawn_init(plan: Plan, peer_fd: int, slots: Sequence[int], cgroup_fd: int, stdio: Sequence[int]) -> tuple[int, int]:
-    """Execute ocirt-init from a sealed memfd with a plan in another: (pid, pidfd). Raises HostError, SpecError."""
-    data = plan.encode()
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """An ocirt-init. `alone`: it is the container's init itself."""
+
+    pid: int
+    pidfd: int
+    alone: bool
+
+
+def spawn_init(
+    plan: Plan, peer_fd: int, slots: Sequence[int], cgroup_fd: int, stdio: Sequence[int], network_fd: int = -1
+) -> Spawned:
+    """Execute ocirt-init from a sealed memfd with a plan in another. Raises HostError, SpecError."""
     first = 3 + plan.preserve_fds
-    image = checked(lib.ocirt_init_image(), "memfd_create", "ocirt-init")
+    fds = [peer_fd, -1, *slots]
+    keep = [ffi.new("char[]", arg) for arg in (b"ocirt-init", str(first).encode())]
+    argv, envp = ffi.new("char *[]", [*keep, ffi.NULL]), ffi.new("char *[]", [ffi.NULL])
+    request = ffi.new("struct spawn *")
+    request.argv, request.envp = argv, envp
+    request.stdio, request.fd_count = list(stdio), len(fds)
+    request.first_fd, request.keep_below = first, first
+    request.cgroup_fd, request.network_fd, request.cwd_fd = cgroup_fd, network_fd, -1
+    born_in = k.CLONE_NEWNET if network_fd >= 0 else 0
+    request.exe_fd = checked(lib.ocirt_init_image(), "memfd_create", "ocirt-init")
     try:
-        plan_fd = checked(lib.ocirt_sealed_memfd(b"ocirt-plan", data, len(data), 0), "memfd_create", "ocirt-plan")
-        try:
-            keep = [ffi.new("char[]", arg) for arg in (b"ocirt-init", str(first).encode())]
-            argv, envp = ffi.new("char *[]", [*keep, ffi.NULL]), ffi.new("char *[]", [ffi.NULL])
-            fds = ffi.new("int[]", [peer_fd, plan_fd, *slots])
-            request = ffi.new("struct spawn *")
-            request.exe_fd, request.argv, request.envp = image, argv, envp
-            request.stdio, request.fds, request.fd_count = list(stdio), fds, len(slots) + 2
-            request.first_fd, request.keep_below = first, first
-            request.cgroup_fd, request.cwd_fd = cgroup_fd, -1
-            pidfd = ffi.new("int *", -1)
-            return checked(lib.ocirt_spawn(request, pidfd), "clone3", "ocirt-init"), pidfd[0]
-        finally:
-            os.close(plan_fd)
+        alone = plan.can_be_alone()
+        new_pids = plan.clone_flags & k.CLONE_NEWPID if alone else 0
+        spawned = _spawn(request, fds, plan.encode(alone=alone, born_in=born_in | new_pids), alone, new_pids)
+        if isinstance(spawned, HostError) and new_pids and not request.born:
+            # What stands against new namespaces, init says better.
+            spawned = _spawn(request, fds, plan.encode(born_in=born_in), False, 0)
     finally:
-        os.close(image)
+        os.close(request.exe_fd)
+    if isinstance(spawned, HostError):
+        raise spawned
+    return spawned
+
+
+def _spawn(request: Any, fds: Sequence[int], data: bytes, alone: bool, new_pids: int) -> Spawned | HostError:
+    plan_fd = checked(lib.ocirt_sealed_memfd(b"ocirt-plan", data, len(data), 0), "memfd_create", "ocirt-plan")
+    try:
+        places = ffi.new("int[]", [fds[0], plan_fd, *fds[2:]])
+        request.fds, request.new_pids = places, bool(new_pids)
+        pidfd = ffi.new("int *", -1)
+        pid = lib.ocirt_spawn(request, pidfd)
+        return Spawned(pid, pidfd[0], alone) if pid >= 0 else HostError("clone3", "ocirt-init", -pid)
+    finally:
+        os.close(plan_fd)
 
 
 @dataclass(slots=True)
@@ -69,24 +97,34 @@ class Session:
 
     @classmethod
     def start(
-        cls, plan: Plan, slots: Sequence[int] = (), cgroup_fd: int = -1, stdio: Sequence[int] = (-1, -1, -1)
+        cls,
+        plan: Plan,
+        slots: Sequence[int] = (),
+        cgroup_fd: int = -1,
+        stdio: Sequence[int] = (-1, -1, -1),
+        network_fd: int = -1,
     ) -> Session:
-        """Spawn init. `slots` are the descriptors of the plan's filled slots; they stay the caller's to close."""
+        """Spawn init, in the cgroup and the network namespace, if any. `slots` are the descriptors of the plan's filled
+        slots; all stay the caller's to close."""
         ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            _, host_pidfd = spawn_init(plan, peer.fileno(), slots, cgroup_fd, stdio)
+            spawned = spawn_init(plan, peer.fileno(), slots, cgroup_fd, stdio, network_fd)
         except BaseException:
             ours.close()
             raise
         finally:
             peer.close()
-        return cls(plan, ours, _host_pidfd=host_pidfd)
+        if spawned.alone:
+            return cls(plan, ours, spawned.pid, spawned.pidfd, _conversation=Conversation(cloned=True))
+        return cls(plan, ours, _host_pidfd=spawned.pidfd)
 
     def serve(self, handlers: Mapping[int, Handler], cloned: Callable[[Session], None] | None = None) -> None:
         """Answer until the container is READY, or its program executes. `cloned` is called as soon as the pid is known.
 
         A plan without Execute is served to its end. Raises PlanError for what init reports, and what a handler raises.
         """
+        if cloned and self._conversation.cloned:
+            cloned(self)
         while True:
             message = self._receive()
             if message is None:

@@ -34,9 +34,10 @@ def plan_error(plan: Plan, message: Message) -> OcirtError:
     if op is None:
         text = f"{message.detail}: {errno_text(message.error)}" if message.error else message.detail
         hint = ""
-        if message.error == errno.EPERM and message.detail.startswith("clone3"):
+        made = message.detail.startswith(("clone3", "unshare"))
+        if message.error == errno.EPERM and made:
             hint = " (creating these namespaces needs CAP_SYS_ADMIN or a new user namespace)"
-        elif message.error == errno.ENOSPC and message.detail.startswith("clone3"):
+        elif message.error == errno.ENOSPC and made:
             hint = " (a limit below /proc/sys/user is reached)"
         return OcirtError(f"/linux/namespaces: {text}{hint}")
     return op_error(op, message)

@@ -10,12 +10,22 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass, field
+from typing import TypeVar, dataclass_transform
 
 from ocirt import constants as k
 from ocirt._native import lib
 
+_Class = TypeVar("_Class")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def _operation(cls: type[_Class]) -> type[_Class]:
+    """A dataclass with slots, frozen for the type checker alone: a start makes a hundred of them, and to set the fields
+    of one that is frozen at run time too takes ten times as long."""
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+@_operation
 class Op:
     """An operation. `tolerated` are the errnos (two at most) with which it counts as done."""
 
@@ -30,7 +40,7 @@ class Op:
         return self.describe(), ""
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class Attributes:
     """Changes to a mount: MOUNT_ATTR_* to set and to clear, at its top and in its tree, and its MS_* propagation."""
 
@@ -60,13 +70,13 @@ def _listed(words: list[str]) -> str:
 # ---- files, mounts and devices
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class OpenProc(Op):
     def describe(self) -> str:
         return "open the runtime's /proc"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class OpenTree(Op):
     path: str
     flags: int
@@ -85,7 +95,7 @@ class OpenTree(Op):
         return "open", f"{self.path} as tree {self.slot}{_listed(words)}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetPropagation(Op):
     propagation: int
     recursive: bool
@@ -94,7 +104,7 @@ class SetPropagation(Op):
         return f"make / {'r' if self.recursive else ''}{k.PROPAGATION_NAMES[self.propagation]}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class AttachRoot(Op):
     path: str
     tree: int
@@ -104,7 +114,7 @@ class AttachRoot(Op):
         return f"mount tree {self.tree} on {self.path} as the root"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class OpenRoot(Op):
     path: str
 
@@ -112,7 +122,7 @@ class OpenRoot(Op):
         return f"open {self.path} as the root"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class MountFs(Op):
     fstype: str
     source: str
@@ -129,7 +139,7 @@ class MountFs(Op):
         return f"mount {self.fstype} on {self.target}{_listed(words)}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class Bind(Op):
     target: str
     tree: int
@@ -147,7 +157,7 @@ class Bind(Op):
         return "bind", f"tree {self.tree} on {self.target}{_listed(self.attributes.words())}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class CopySymlink(Op):
     source: str
     target: str
@@ -156,7 +166,7 @@ class CopySymlink(Op):
         return f"copy the symbolic link {self.source} to {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class Remount(Op):
     target: str
     options: tuple[str, ...] | None
@@ -166,7 +176,7 @@ class Remount(Op):
         return f"remount {self.target}{_listed(self.attributes.words() + list(self.options or ()))}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetMountAttributes(Op):
     attributes: Attributes
     slot: int = lib.NO_SLOT
@@ -176,7 +186,7 @@ class SetMountAttributes(Op):
         return f"set {where} to {','.join(self.attributes.words())}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class MakeDevice(Op):
     path: str
     mode: int
@@ -196,7 +206,7 @@ class MakeDevice(Op):
         return f"{verb}, mode {stat.S_IMODE(self.mode):04o}{owner}:", self.path + numbers
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class MakeSymlink(Op):
     path: str
     target: str
@@ -209,7 +219,7 @@ class MakeSymlink(Op):
         return "link", f"{self.path} -> {self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class Pivot(Op):
     kind: int
 
@@ -221,7 +231,7 @@ class Pivot(Op):
         }[self.kind]
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class MaskPath(Op):
     path: str
 
@@ -232,7 +242,7 @@ class MaskPath(Op):
         return "mask", self.path
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class MakeReadonly(Op):
     path: str
 
@@ -243,7 +253,7 @@ class MakeReadonly(Op):
         return "make read-only", self.path
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetSysctl(Op):
     name: str
     value: str
@@ -255,7 +265,7 @@ class SetSysctl(Op):
 # ---- the process
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetHostname(Op):
     name: str
 
@@ -263,7 +273,7 @@ class SetHostname(Op):
         return f"set hostname {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetDomainname(Op):
     name: str
 
@@ -271,13 +281,13 @@ class SetDomainname(Op):
         return f"set domainname {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class RaiseLoopback(Op):
     def describe(self) -> str:
         return "bring the loopback interface up"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetOomScoreAdj(Op):
     value: int
 
@@ -285,7 +295,7 @@ class SetOomScoreAdj(Op):
         return f"set oom_score_adj {self.value}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class JoinCgroup(Op):
     slot: int
 
@@ -293,7 +303,7 @@ class JoinCgroup(Op):
         return f"join the cgroup in slot {self.slot}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetCpuAffinity(Op):
     mask: bytes
 
@@ -301,7 +311,7 @@ class SetCpuAffinity(Op):
         return f"run on CPUs {k.bitmask_ranges(self.mask)}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class NewKeyring(Op):
     name: str
     label: str | None = None
@@ -310,7 +320,7 @@ class NewKeyring(Op):
         return f"join a new session keyring {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetRlimit(Op):
     resource: int
     soft: int
@@ -321,7 +331,7 @@ class SetRlimit(Op):
         return f"set {k.RLIMIT_NAMES[self.resource]} {soft}:{hard}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetScheduler(Op):
     policy: int
     nice: int = 0
@@ -336,7 +346,7 @@ class SetScheduler(Op):
         return f"schedule as {name}, nice {self.nice}, priority {self.priority}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetIoPriority(Op):
     value: int
 
@@ -344,7 +354,7 @@ class SetIoPriority(Op):
         return f"set I/O priority class {self.value >> 13}, level {self.value & 7}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetPersonality(Op):
     persona: int
 
@@ -352,7 +362,7 @@ class SetPersonality(Op):
         return f"set personality {self.persona:#x}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetMemoryPolicy(Op):
     mode: int
     nodes: bytes
@@ -361,7 +371,7 @@ class SetMemoryPolicy(Op):
         return f"set memory policy {self.mode:#x} on nodes {k.bitmask_ranges(self.nodes) or 'none'}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetUmask(Op):
     mask: int
 
@@ -369,7 +379,7 @@ class SetUmask(Op):
         return f"set umask {self.mask:04o}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetApparmor(Op):
     profile: str
 
@@ -377,7 +387,7 @@ class SetApparmor(Op):
         return f"set AppArmor profile {self.profile}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetSelinux(Op):
     label: str
 
@@ -385,13 +395,13 @@ class SetSelinux(Op):
         return f"set SELinux label {self.label}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetNoNewPrivileges(Op):
     def describe(self) -> str:
         return "set no_new_privs"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class LoadSeccomp(Op):
     filter: bytes
     flags: int
@@ -402,7 +412,7 @@ class LoadSeccomp(Op):
         return f"load seccomp filter of {len(self.filter) // 8} instructions{listener}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class DropBounding(Op):
     keep: int
 
@@ -410,7 +420,7 @@ class DropBounding(Op):
         return f"keep bounding capabilities {k.capability_words(self.keep)}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetUser(Op):
     uid: int
     gid: int
@@ -422,7 +432,7 @@ class SetUser(Op):
         return f"become user {self.uid}:{self.gid}, groups {groups}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class SetCapabilities(Op):
     effective: int
     permitted: int
@@ -438,7 +448,7 @@ class SetCapabilities(Op):
         return "set capabilities: " + "; ".join(f"{' and '.join(names)} {words}" for words, names in by_value.items())
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class ChangeDirectory(Op):
     path: str
     flags: int
@@ -448,7 +458,7 @@ class ChangeDirectory(Op):
         return f"enter directory {self.path}{' as the user' if self.flags & lib.CHDIR_AGAIN else made}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class FindHome(Op):
     uid: int
 
@@ -456,7 +466,7 @@ class FindHome(Op):
         return f"find HOME of uid {self.uid} in /etc/passwd"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class OpenConsole(Op):
     rows: int
     columns: int
@@ -468,7 +478,7 @@ class OpenConsole(Op):
         return f"open a terminal{size}{' on /dev/console' if self.flags & lib.CONSOLE_BIND else ''}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class ChownStdio(Op):
     uid: int
 
@@ -476,7 +486,7 @@ class ChownStdio(Op):
         return f"give stdio to uid {self.uid}"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class RunHook(Op):
     path: str
     args: tuple[str, ...]
@@ -489,7 +499,7 @@ class RunHook(Op):
         return f"run hook {self.path}" + (f", at most {self.timeout_sec} s" if self.timeout_sec else "")
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class ResolveExecutable(Op):
     file: str
     search_path: str | None
@@ -498,7 +508,7 @@ class ResolveExecutable(Op):
         return f'exec: "{self.file}"'
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class CloseDescriptors(Op):
     start: int = lib.NO_SLOT
     result: int = lib.NO_SLOT
@@ -507,7 +517,7 @@ class CloseDescriptors(Op):
         return "close all other descriptors"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class Sync(Op):
     kind: int
 
@@ -519,7 +529,7 @@ class Sync(Op):
         }[self.kind]
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class WaitStart(Op):
     start: int
     result: int
@@ -528,7 +538,7 @@ class WaitStart(Op):
         return "wait for start"
 
 
-@dataclass(frozen=True, slots=True)
+@_operation
 class Execute(Op):
     args: tuple[str, ...]
     env: tuple[str, ...]

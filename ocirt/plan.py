@@ -205,8 +205,21 @@ class Plan:
         """Whether a program of the user's is executed at its end."""
         return bool(self.ops) and isinstance(self.ops[-1], Execute)
 
-    def encode(self) -> bytes:
-        """The bytes of the plan. Raises SpecError for a string with NUL, ValueError for a plan that makes no sense."""
+    def can_be_alone(self) -> bool:
+        """Whether ocirt-init can be the container's init itself (PLAN_ALONE).
+
+        An execve(2) in a new user namespace without mappings loses its capabilities, and a process that joins a pid
+        namespace isn't in it, its children are.
+        """
+        elsewhere = k.CLONE_NEWUSER | k.CLONE_NEWPID
+        joined = any(kind & elsewhere for kind, _ in self.joins)
+        return not joined and not self.pidfd_flags and not self.clone_flags & k.CLONE_NEWUSER
+
+    def encode(self, *, alone: bool = False, born_in: int = 0) -> bytes:
+        """The bytes of the plan, for an ocirt-init that is born in some of the new namespaces (CLONE_NEW*).
+
+        Raises SpecError for a string with NUL, ValueError for a plan that makes no sense.
+        """
         self.check_slots()
         operations = self.all_ops()
         layouts = [_LAYOUTS[type(op)] for op in operations]
@@ -231,8 +244,8 @@ class Plan:
                 "host_op_count": len(self.host_ops),
                 "op_bytes": len(op_bytes),
                 "data_bytes": len(data.bytes),
-                "flags": self.flags,
-                "clone_flags": self.clone_flags,
+                "flags": self.flags | (lib.PLAN_ALONE if alone else 0),
+                "clone_flags": self.clone_flags & ~born_in,
                 "pidfd_flags": self.pidfd_flags,
                 "pidfd_slot": self.pidfd_slot,
                 "join_count": len(self.joins),

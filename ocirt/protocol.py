@@ -1,7 +1,8 @@
 """The conversation with ocirt-init as a pure automaton: which message may follow which, and what it means.
 
     init                                    runtime
-     | CLONED pid, pidfd                       |   from the process that executed the host section; may come late
+     | CLONED pid, pidfd                       |   from the process that executed the host section; may come late, and
+     |                                         |   doesn't where that one is the container's init itself (PLAN_ALONE)
      | SYNC MAPS ... SYNC SECCOMP_FD  ------>  |   each at most once, in the order of enum sync_kind
      |                          <------  GO    |
      | SYNC READY  ------------------------->  |   create: the state is saved, then
@@ -54,10 +55,11 @@ class Conversation:
     """Takes messages as they arrive (None: end of file) and gives those that are due, in the order of the protocol.
 
     What the container's init says before its CLONED has come is kept until then: they are two processes on one socket.
+    `cloned`: none will come.
     """
 
-    def __init__(self) -> None:
-        self.cloned = False
+    def __init__(self, *, cloned: bool = False) -> None:
+        self.cloned = cloned
         self.last_sync = 0
         self.ready = False
         self.executing = False

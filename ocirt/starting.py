@@ -41,27 +41,63 @@ def check_startable(container: Container) -> None:
 
 
 def start(container: Container, log: Logger) -> None:
-    """Start a created container whose lock is held, and let go of that once the program runs.
+    """Start a created container whose lock is held. Raises as Start and its finish do."""
+    Start(container).finish(log)
 
-    A hook that fails has the container destroyed (runtime.md#lifecycle, 7 and 9), where it is still this one that has
-    the id. Raises StateError, PlanError for what init reports, HookError.
-    """
-    notify = _notify_proxy(container)
-    message = release_init(container)
-    if message is not None:
-        error = start_error(saved_spec(container), message)
-        if isinstance(error.op, ops.RunHook):
-            destroy(container, log)
-        raise error
-    hooks = _poststart_hooks(container)
-    container.unlock()
-    try:
-        run_hooks("poststart", hooks, container.record.oci_state(Status.RUNNING, container.record.pid))
-    except OcirtError:
-        destroy_if_there(container, log)
-        raise
-    if notify:
-        _forward_ready(container, notify)
+
+class Start:
+    """A start that has been set off, of a created container whose lock is held. Raises StateError, HostError."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._notify = _notify_proxy(container)
+        # Opened first: what init writes is lost when nobody has the FIFO open.
+        self._result_fd = container.open(RESULT_FIFO, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            _write_start(container)
+        except BaseException:
+            os.close(self._result_fd)
+            raise
+
+    def finish(self, log: Logger) -> None:
+        """Wait until the program runs, and let go of the lock.
+
+        A hook that fails has the container destroyed (runtime.md#lifecycle, 7 and 9), where it is still this one that
+        has the id. Raises StateError, PlanError for what init reports, HookError.
+        """
+        container = self._container
+        message = self._outcome()
+        if message is not None:
+            error = start_error(saved_spec(container), message)
+            if isinstance(error.op, ops.RunHook):
+                destroy(container, log)
+            raise error
+        hooks = _poststart_hooks(container)
+        container.unlock()
+        try:
+            run_hooks("poststart", hooks, container.record.oci_state(Status.RUNNING, container.record.pid))
+        except OcirtError:
+            destroy_if_there(container, log)
+            raise
+        if self._notify:
+            _forward_ready(container, self._notify)
+
+    def _outcome(self) -> Message | None:
+        """What becomes of init: None where it executes the program, or its FAILED message."""
+        try:
+            os.set_blocking(self._result_fd, True)
+            executing = False
+            while data := os.read(self._result_fd, MESSAGE_BYTES):
+                message = Message.decode(data)
+                if message.kind == lib.MESSAGE_FAILED:
+                    return message
+                executing = message.kind == lib.MESSAGE_EXECUTE
+            if not executing:
+                text = "cannot start a container that has stopped: its init was killed"
+                raise StateError(text, code="state.not-created")
+            return None
+        finally:
+            os.close(self._result_fd)
 
 
 def _poststart_hooks(container: Container) -> tuple[Hook, ...]:
@@ -95,25 +131,6 @@ def _forward_ready(container: Container, notify: NotifyProxy) -> None:
         notify.close()
         if pidfd is not None:
             os.close(pidfd)
-
-
-def release_init(container: Container) -> Message | None:
-    """Have init go on, and wait for what becomes of it: None, or the FAILED message. Raises StateError, HostError."""
-    result_fd = container.open(RESULT_FIFO, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        _write_start(container)
-        os.set_blocking(result_fd, True)
-        executing = False
-        while data := os.read(result_fd, MESSAGE_BYTES):
-            message = Message.decode(data)
-            if message.kind == lib.MESSAGE_FAILED:
-                return message
-            executing = message.kind == lib.MESSAGE_EXECUTE
-        if not executing:
-            raise StateError("cannot start a container that has stopped: its init was killed", code="state.not-created")
-        return None
-    finally:
-        os.close(result_fd)
 
 
 def _write_start(container: Container) -> None:

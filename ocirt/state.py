@@ -5,8 +5,8 @@ What is guaranteed:
 - A container appears and vanishes in one step. Its directory is made as ROOT/ID:new (no id has a colon), filled with
   state.json, and renamed; of several creates the rename has one winner. In the end state.json is unlinked last. A
   directory without state.json is no container: what is left of a killed command, removed by the next one of its id.
-- state.json is always whole: written beside and renamed. fsync isn't needed, since it would outlive a power cut on a
-  disk alone, and describes processes that don't.
+- state.json is always whole: the first is there before the directory has its name, later ones are written beside and
+  renamed. fsync isn't needed, since it would outlive a power cut on a disk alone, and describes processes that don't.
 - The first record (status "creating") is there before create has any side effect, and names what it is about to make.
 - A container is its init process: pid and start time. A pid that was given to another process is never taken for it,
   and signals go through a pidfd.
@@ -90,20 +90,26 @@ class Container:
     def write(self, name: str, data: bytes) -> None:
         """A whole file, as new: written beside and renamed."""
         beside = name + ".new"
+        self._write(beside, data, os.O_TRUNC)
+        result = lib.ocirt_replace(self.dir_fd, beside.encode(), name.encode())
+        if result < 0:
+            raise HostError("write", self.path(name), -result)
+
+    def write_first(self, name: str, data: bytes) -> None:
+        """A file that nobody looks for yet."""
+        self._write(name, data, os.O_EXCL)
+
+    def _write(self, name: str, data: bytes, flags: int) -> None:
+        flags |= os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(
-                beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.dir_fd
-            )
+            fd = os.open(name, flags, 0o600, dir_fd=self.dir_fd)
             try:
                 while data:
                     data = data[os.write(fd, data) :]
             finally:
                 os.close(fd)
         except OSError as error:
-            raise HostError("write", self.path(name), error.errno or 0) from None
-        result = lib.ocirt_replace(self.dir_fd, beside.encode(), name.encode())
-        if result < 0:
-            raise HostError("write", self.path(name), -result)
+            raise HostError("write", self.path(name.removesuffix(".new")), error.errno or 0) from None
 
     # ---- the record
 

@@ -15,7 +15,7 @@ from ocirt.errors import HostError, OcirtError, StateError
 from ocirt.lock import locked, try_lock, wait_for_lock
 from ocirt.record import NEW_SUFFIX, Record, check_id, is_id
 from ocirt.state import Container, missing, read_record
-from ocirt.statedir import DIRECTORY, close_quietly, empty, is_still, rmdir_if
+from ocirt.statedir import DIRECTORY, STATE, close_quietly, empty, is_still, rmdir_if
 
 
 class Store:
@@ -37,7 +37,7 @@ class Store:
         dir_fd = self._make(root_fd, name)
         container = Container(self, container_id, dir_fd, record, locked=True)
         try:
-            container.save(record)
+            container.write_first(STATE, record.encode())
             _rename_new(root_fd, container_id)
         except BaseException as error:
             with suppress(OSError):

@@ -12,7 +12,8 @@ test="$test systemd libpam-systemd dbus dbus-user-session zsh fish man-db groff"
 binary="$build libpython3-dev libffi-dev zlib1g-dev dpkg-dev util-linux valgrind"
 # Podman 4's networks are those of the CNI plugins; tini is Docker's init.
 engines="$test containerd docker.io podman conmon buildah containernetworking-plugins tini"
-vm="$test qemu-system-x86 linux-image-amd64"
+# apparmor: what loads a profile into the kernel
+vm="$test qemu-system-x86 linux-image-amd64 apparmor"
 browser="chromium-headless-shell fonts-dejavu-core"
 
 case "${1:-}" in

@@ -5,8 +5,8 @@
  * was never used is carved off in order, so that no page is touched before it is needed. A small span without blocks in
  * use goes back to the pool. Larger requests are a run of spans of their own, mapped and unmapped where they are large.
  *
- * Threads: ocirt starts none, and glibc says so (__libc_single_threaded), which costs one load; with threads there is
- * one lock. It is not taken around fork(2): a program that has both wants another allocator. */
+ * Threads: most commands have none, and glibc says so (__libc_single_threaded), which costs one load; with threads
+ * there is one lock. It is not taken around fork(2): ocirt's one other thread (native.c) has ended before. */
 #include "alloc.h"
 #include "window.h"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from ocirt._native import ffi, lib
 from ocirt.cgroup.devices import POINTER, DeviceFilter
@@ -23,37 +23,60 @@ _NEEDS = "the device filter needs CAP_SYS_ADMIN, or CAP_BPF and CAP_NET_ADMIN, i
 
 
 def apply_device_filter(cgroup_fd: int, device_filter: DeviceFilter, *, rootless: bool = False) -> str | None:
-    """Attach the filter to the cgroup, in the place of the one that ocirt attached before, if any.
+    """LoadedFilter and its attach in one."""
+    with closing(LoadedFilter(device_filter)) as loaded:
+        return loaded.attach(cgroup_fd, rootless=rootless)
 
-    Returns None, or a warning: without privileges the kernel lets nobody load a filter (kernel/bpf/syscall.c), nor make
-    device nodes; there a rootless container has the user's own access to devices and its rules stay without effect.
+
+class LoadedFilter:
+    """A filter that the kernel has checked and translated, which takes longer than to attach it. To be closed.
+
     Raises HostError with what the verifier said.
     """
-    try:
-        with _own_filters(cgroup_fd) as old:
-            superfluous = old.copy()
+
+    def __init__(self, device_filter: DeviceFilter) -> None:
+        self._filter = device_filter
+        self._fd = -1
+        self._denied: HostError | None = None
+        try:
             if not device_filter.allows_all:
-                _attach(cgroup_fd, device_filter, old[0] if old else -1)
-                del superfluous[:1]
-            for program_fd in superfluous:
-                _check(lib.ocirt_bpf_detach_device_filter(cgroup_fd, program_fd), "BPF_PROG_DETACH")
-    except HostError as error:
-        if error.errno != errno.EPERM:
-            raise
-        if device_filter.allows_all:
-            return None
-        if not rootless:
-            raise HostError(error.syscall, error.path, error.errno, pointer=POINTER, hint=_NEEDS) from None
-        return f"{POINTER}: not enforced: {_NEEDS}" if device_filter.asked else None
-    return None
+                self._fd = _load(device_filter.program())
+        except HostError as error:
+            if error.errno != errno.EPERM:
+                raise
+            self._denied = error
 
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
-def _attach(cgroup_fd: int, device_filter: DeviceFilter, replace_fd: int) -> None:
-    program_fd = _load(device_filter.program())
-    try:
-        _check(lib.ocirt_bpf_attach_device_filter(cgroup_fd, program_fd, replace_fd), "BPF_PROG_ATTACH")
-    finally:
-        os.close(program_fd)
+    def attach(self, cgroup_fd: int, *, rootless: bool = False) -> str | None:
+        """Attach it to the cgroup, in the place of the one that ocirt attached before, if any.
+
+        Returns None, or a warning: without privileges the kernel lets nobody load a filter (kernel/bpf/syscall.c), nor
+        make device nodes; there a rootless container has the user's own access to devices and its rules stay without
+        effect. Raises HostError.
+        """
+        try:
+            if self._denied:
+                raise self._denied
+            with _own_filters(cgroup_fd) as old:
+                superfluous = old.copy()
+                if not self._filter.allows_all:
+                    replaced = superfluous.pop(0) if superfluous else -1
+                    _check(lib.ocirt_bpf_attach_device_filter(cgroup_fd, self._fd, replaced), "BPF_PROG_ATTACH")
+                for program_fd in superfluous:
+                    _check(lib.ocirt_bpf_detach_device_filter(cgroup_fd, program_fd), "BPF_PROG_DETACH")
+        except HostError as error:
+            if error.errno != errno.EPERM:
+                raise
+            if self._filter.allows_all:
+                return None
+            if not rootless:
+                raise HostError(error.syscall, error.path, error.errno, pointer=POINTER, hint=_NEEDS) from None
+            return f"{POINTER}: not enforced: {_NEEDS}" if self._filter.asked else None
+        return None
 
 
 def _load(program: bytes) -> int:

@@ -340,10 +340,11 @@ class Placeholder:
         with peer:
             try:
                 plan = Plan(host_ops=(Sync(POINTER, lib.SYNC_READY),))
-                self.pid, self._pidfd = spawn_init(plan, peer.fileno(), (), -1, (-1, -1, -1))
+                spawned = spawn_init(plan, peer.fileno(), (), -1, (-1, -1, -1))
             except BaseException:
                 self._socket.close()
                 raise
+        self.pid, self._pidfd = spawned.pid, spawned.pidfd
 
     def end(self) -> None:
         """Have it end, and wait for that; again is no error."""

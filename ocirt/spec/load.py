@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from errno import EFBIG, EISDIR
 from typing import Any, NoReturn
 
@@ -31,16 +31,22 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
-def load_config(bundle_or_path: str, *, check: bool = True) -> tuple[Spec, bytes]:
+def load_config(
+    bundle_or_path: str, *, check: bool = True, on_decoded: Callable[[object], None] | None = None
+) -> tuple[Spec, bytes]:
     """The config.json of a bundle, or the file itself: (model, bytes as read).
 
-    With `check`, the model has also passed every semantic check. Raises HostError where the file cannot be read,
+    With `check`, the model has also passed every semantic check. `on_decoded` gets the JSON before anything of it has
+    been checked. Raises HostError where the file cannot be read,
     SpecError at the first thing that is wrong in it.
     """
     is_bundle = os.path.isdir(bundle_or_path)
     path = os.path.join(bundle_or_path, CONFIG_NAME) if is_bundle else bundle_or_path
     raw = read_file(path)
-    spec = parse_config(decode(raw, path))
+    config = decode(raw, path)
+    if on_decoded:
+        on_decoded(config)
+    spec = parse_config(config)
     if check:
         check_spec(spec)
     return spec, raw

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.conftest import NewSubject
-from tests.faults.injection import Call, Done, sample_calls
+from tests.faults.injection import Done, sample_calls
 from tests.faults.scenarios import COMMANDS
 from tests.faults.sweep import Sweep, kill
 
@@ -78,7 +78,7 @@ def test_the_tracer_kills_where_it_says(new_subject: NewSubject) -> None:
     sweep = Sweep(COMMANDS["create"], new_subject("plain"))
     calls = sweep.calls(of_runtime=True)
     position = next(i for i, call in enumerate(calls) if call.name.startswith("mkdir"))
-    rename = next(i for i in range(position, len(calls)) if follows_save(calls, i))
+    rename = next(i for i in range(position, len(calls)) if calls[i].name == "renameat")
     found = {}
     for call, done in sweep.disturb([calls[position], calls[rename], calls[rename + 1]], kill):
         assert (done.rc, done.fired) == (-9, call.name)
@@ -86,8 +86,3 @@ def test_the_tracer_kills_where_it_says(new_subject: NewSubject) -> None:
         found[call.number] = (entries, sweep.subject.status())
         assert not sweep.aftermath()
     assert list(found.values()) == [([], ""), ([":new"], ""), ([""], "stopped")]
-
-
-def follows_save(calls: list[Call], i: int) -> bool:
-    """Whether it is the second of two renames: that of the directory, after that of state.json in it."""
-    return calls[i].name == "renameat" and any(call.name == "renameat" for call in calls[:i])

@@ -32,6 +32,13 @@ def test_a_message_of_another_size_is_refused(data: bytes) -> None:
         Message.decode(data)
 
 
+def test_nothing_is_held_of_an_init_that_is_alone() -> None:
+    conversation = Conversation(cloned=True)
+    assert conversation.receive(sync(lib.SYNC_READY)) == [sync(lib.SYNC_READY)]
+    with pytest.raises(ProtocolError, match="cloned twice"):
+        conversation.receive(CLONED)
+
+
 def test_what_comes_before_cloned_is_held_until_then() -> None:
     conversation = Conversation()
     assert conversation.receive(sync(lib.SYNC_MAPS)) == []
