@@ -14,7 +14,8 @@ from pathlib import Path
 # What the tests share with the project's own.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from conformance.mutations import VARIABLE, Config, named
+from conformance.mutation import VARIABLE, Config
+from conformance.mutations import named
 
 from tests.support.bundle import default_config
 

@@ -1,229 +1,46 @@
 """Runtimes that break one requirement each: what the tests must notice.
 
-A mutation changes what a real runtime is given (the configuration, its command line) or what it says. Those with a name
-are in MUTATIONS, with the requirements of which at least one must be seen to fail; derived() makes those that follow
-from what a requirement is about.
+Mutations with a name are in MUTATIONS, with the requirements of which at least one must be seen to fail; derived()
+makes those that follow from what a requirement is about.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conformance.mutation import (
+    Config,
+    Mutation,
+    annotations_of_now,
+    another_signal,
+    at,
+    changed,
+    delete_too_much,
+    each,
+    error_number,
+    litter,
+    moved_hooks,
+    never,
+    new_namespace,
+    of_json,
+    own_cgroup,
+    pin,
+    put,
+    refuses_text,
+    start_too,
+    take_owners,
+    with_descriptor,
+    without,
+    without_mappings,
+    without_namespace,
+    without_option,
+)
 from conformance.pointers import alternatives, holders, lacks, name_of
 
 if TYPE_CHECKING:
     # mutant.py starts for every command: what it does not need would be most of its time.
     from requirements import Requirement
-
-Config = dict[str, Any]
-# What is wrong with mutant.py.
-VARIABLE = "CONFORMANCE_MUTATION"
-
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """`change` is done to the configuration of a container that is created, `answer` to the text that the command
-    `answers` prints; `command` gives the command line in the place of another; `after` is done when a command is over,
-    with its command line and whether it succeeded. Create fails where `refuses` holds. With `forgives` no command
-    fails, and create takes another configuration than one that is refused."""
-
-    requirements: tuple[str, ...] = ()
-    change: Callable[[Config], object] | None = None
-    answer: Callable[[str], str] | None = None
-    answers: str = "state"
-    command: Callable[[list[str]], list[str]] | None = None
-    after: Callable[[list[str], bool], object] | None = None
-    refuses: Callable[[Config], bool] | None = None
-    forgives: bool = False
-
-
-def at(config: Any, pointer: str) -> Any:
-    """What is there, or an empty object."""
-    for name in filter(None, pointer.split("/")):
-        config = config.get(name) if isinstance(config, dict) else None
-    return {} if config is None else config
-
-
-def without(parent: str, name: str) -> Callable[[Config], object]:
-    return lambda config: at(config, parent).pop(name, None)
-
-
-def changed(parent: str, name: str, change: Callable[[Any], Any]) -> Callable[[Config], object]:
-    """With another value, where there is one."""
-
-    def apply(config: Config) -> None:
-        found = at(config, parent)
-        if found.get(name) is not None:
-            found[name] = change(found[name])
-
-    return apply
-
-
-def each(pointer: str, change: Callable[[Config], object]) -> Callable[[Config], object]:
-    """A change of every element of an array."""
-
-    def apply(config: Config) -> None:
-        for element in at(config, pointer) or []:
-            change(element)
-
-    return apply
-
-
-def without_option(option: str, *, instead: str | None = None) -> Callable[[Config], object]:
-    def change(mount: Config) -> None:
-        words = [instead if word == option else word for word in mount.get("options", [])]
-        mount["options"] = [word for word in words if word is not None]
-
-    return each("/mounts", change)
-
-
-def without_namespace(kind: str) -> Callable[[Config], object]:
-    def apply(config: Config) -> None:
-        linux = at(config, "/linux")
-        linux["namespaces"] = [entry for entry in linux.get("namespaces", []) if entry["type"] != kind]
-        if kind == "uts":
-            config.pop("hostname", None)
-            config.pop("domainname", None)
-
-    return apply
-
-
-def of_json(change: Callable[[Config], object]) -> Callable[[str], str]:
-    """A change of what is printed, where that is JSON."""
-
-    def apply(text: str) -> str:
-        try:
-            state = json.loads(text)
-        except json.JSONDecodeError:
-            return text
-        change(state)
-        return json.dumps(state)
-
-    return apply
-
-
-def never(operation: str) -> Callable[[list[str]], list[str]]:
-    """The operation does nothing, and succeeds."""
-    return lambda command: ["true"] if operation in command else command
-
-
-def _another_signal(command: list[str]) -> list[str]:
-    return [*command[:-1], "KILL"] if "kill" in command else command
-
-
-def _set(config: Config, parent: str, name: str, value: Any) -> None:
-    at(config, parent)[name] = value
-
-
-def _start_too(command: list[str], succeeded: bool) -> None:
-    if succeeded and "create" in command:
-        before = command[: command.index("create")]
-        subprocess.run([*before, "start", command[-1]], stdin=subprocess.DEVNULL, check=False)
-
-
-def _with_descriptor(command: list[str]) -> list[str]:
-    """Create hands down one more than stdin, stdout and stderr."""
-    if "create" not in command:
-        return command
-    at_ = command.index("create") + 1
-    return ["sh", "-c", 'exec 3</dev/null; exec "$@"', "sh", *command[:at_], "--preserve-fds", "1", *command[at_:]]
-
-
-def _bundles(command: list[str]) -> list[Path]:
-    """The bundles of a test session, which are beside its state directory."""
-    return [path.parent for path in Path(command[command.index("--root") + 1]).parent.glob("*/config.json")]
-
-
-def _litter(command: list[str], succeeded: bool) -> None:
-    if not succeeded:
-        (Path(command[command.index("--root") + 1]) / f"litter-{time.monotonic_ns()}").mkdir(parents=True)
-
-
-def _take_owners(command: list[str], _: bool) -> None:
-    # What is bound into the container: files of the root are links to those of other containers.
-    if "create" in command:
-        for bundle in _bundles(command):
-            for path in (bundle / "source").rglob("*"):
-                os.chown(path, 100000, 100000, follow_symlinks=False)
-
-
-def _delete_too_much(command: list[str], _: bool) -> None:
-    if "delete" in command:
-        for bundle in _bundles(command):
-            shutil.rmtree(bundle / "rootfs" / "etc", ignore_errors=True)
-
-
-def _own_cgroup(command: list[str], succeeded: bool) -> None:
-    """The container's whole cgroup belongs to the user whom the tests take."""
-    if not succeeded or "create" not in command:
-        return
-    state = [*command[: command.index("create")], "state", command[-1]]
-    found = json.loads(subprocess.run(state, capture_output=True, text=True, check=True).stdout)
-    lines = Path(f"/proc/{found['pid']}/cgroup").read_text().splitlines()
-    folder = Path("/sys/fs/cgroup" + next(line[3:] for line in lines if line.startswith("0::")))
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, 101000, -1)
-
-
-def _pin(command: list[str], succeeded: bool) -> None:
-    """The container's first process has one processor alone."""
-    if succeeded and "create" in command:
-        state = [*command[: command.index("create")], "state", command[-1]]
-        found = json.loads(subprocess.run(state, capture_output=True, text=True, check=True).stdout)
-        os.sched_setaffinity(found["pid"], {0})
-
-
-def _annotations_of_now(state: Config) -> None:
-    """From the bundle, and not as they were at create."""
-    try:
-        config = json.loads((Path(state["bundle"]) / "config.json").read_text())
-    except (OSError, ValueError):
-        return
-    state["annotations"] = config.get("annotations", {})
-
-
-def moved_hooks(kind: str) -> Callable[[Config], object]:
-    """Hooks of a kind run at another time, and on the other side."""
-    other = "createRuntime" if kind == "startContainer" else "startContainer"
-
-    def apply(config: Config) -> None:
-        hooks = at(config, "/hooks")
-        hooks[other] = [*hooks.get(other, []), *hooks.pop(kind, [])]
-
-    return apply
-
-
-def refuses_text(text: str) -> Callable[[Config], bool]:
-    return lambda config: text in json.dumps(config)
-
-
-def without_mappings(config: Config) -> None:
-    for mount in config.get("mounts", []):
-        mount.pop("uidMappings", None)
-        mount.pop("gidMappings", None)
-
-
-def _new_namespace(config: Config) -> None:
-    namespaces = at(config, "/linux").setdefault("namespaces", [])
-    if all(entry["type"] != "ipc" for entry in namespaces):
-        namespaces.append({"type": "ipc"})
-
-
-def _error_number(config: Config) -> None:
-    for rule in at(config, "/linux/seccomp").get("syscalls", []):
-        if rule["action"] == "SCMP_ACT_ERRNO":
-            rule.setdefault("errnoRet", 38)
-    if at(config, "/linux/seccomp").get("defaultAction") == "SCMP_ACT_ERRNO":
-        at(config, "/linux/seccomp").setdefault("defaultErrnoRet", 38)
-
 
 P, L = "/process", "/linux"
 HOOKS = {
@@ -236,7 +53,7 @@ HOOKS = {
 }
 
 MUTATIONS: dict[str, Mutation] = {
-    "cwd": Mutation(("config.process.cwd-applied",), lambda c: _set(c, P, "cwd", "/")),
+    "cwd": Mutation(("config.process.cwd-applied",), lambda c: put(c, P, "cwd", "/")),
     "env": Mutation(("config.process.env-applied",), changed(P, "env", lambda v: v[:-1])),
     "args": Mutation(("config.process.args-applied",), changed(P, "args", lambda v: v[:1] + v[2:])),
     "hostname": Mutation(("config.hostname-applied",), without("", "hostname")),
@@ -249,8 +66,8 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "no-new-privileges": Mutation(("config.process.no-new-privileges-applied",), without(P, "noNewPrivileges")),
     "umask": Mutation(("config.user.umask-applied",), without(f"{P}/user", "umask")),
-    "uid": Mutation(("config.user.uid-applied",), lambda c: _set(c, f"{P}/user", "uid", 0)),
-    "gid": Mutation(("config.user.gid-applied",), lambda c: _set(c, f"{P}/user", "gid", 0)),
+    "uid": Mutation(("config.user.uid-applied",), lambda c: put(c, f"{P}/user", "uid", 0)),
+    "gid": Mutation(("config.user.gid-applied",), lambda c: put(c, f"{P}/user", "gid", 0)),
     "groups": Mutation(("config.user.additional-gids-applied",), without(f"{P}/user", "additionalGids")),
     "oom-score": Mutation(("config.process.oom-score-adj-set",), without(P, "oomScoreAdj")),
     "sysctl": Mutation(("config-linux.sysctl-applied",), without(L, "sysctl")),
@@ -264,7 +81,7 @@ MUTATIONS: dict[str, Mutation] = {
         ("config.mounts-applied",), each("/mounts", lambda e: e.update(source="x") if e["type"] == "tmpfs" else None)
     ),
     "read-only-root": Mutation(("config.root.readonly-true",), without("/root", "readonly")),
-    "writable-root": Mutation(("config.root.readonly-default",), lambda c: _set(c, "/root", "readonly", True)),
+    "writable-root": Mutation(("config.root.readonly-default",), lambda c: put(c, "/root", "readonly", True)),
     "root-propagation": Mutation(("config-linux.rootfs-propagation.shared",), without(L, "rootfsPropagation")),
     "masked-paths": Mutation(("config-linux.masked-paths-applied",), without(L, "maskedPaths")),
     "read-only-paths": Mutation(("config-linux.readonly-paths-applied",), without(L, "readonlyPaths")),
@@ -330,25 +147,23 @@ MUTATIONS: dict[str, Mutation] = {
     "start": Mutation(("runtime.start.runs-process", "runtime.lifecycle.program-run"), command=never("start")),
     "delete": Mutation(("runtime.delete.removes-resources",), command=never("delete")),
     "kill": Mutation(("runtime.kill.sends-signal",), command=never("kill")),
-    "signal": Mutation(("runtime.kill.sends-signal",), command=_another_signal),
+    "signal": Mutation(("runtime.kill.sends-signal",), command=another_signal),
     "query": Mutation(("runtime.query-state.no-such-container",), command=never("state")),
     "create-starts": Mutation(
-        ("runtime.create.args-wait-for-start", "runtime.lifecycle.program-not-run-by-create"), after=_start_too
+        ("runtime.create.args-wait-for-start", "runtime.lifecycle.program-not-run-by-create"), after=start_too
     ),
-    "descriptor": Mutation(("runtime-linux.file-descriptors.only-stdio",), command=_with_descriptor),
-    "litter": Mutation(
-        ("runtime.errors.nothing-changed", "runtime.create.cannot-apply-creates-nothing"), after=_litter
-    ),
-    "litter-of-kill": Mutation(("runtime.kill.wrong-status-no-effect",), after=_litter),
-    "root-owners": Mutation(("config-linux.user-mappings.owners-untouched",), after=_take_owners),
-    "delete-too-much": Mutation(("runtime.delete.keeps-others",), after=_delete_too_much),
+    "descriptor": Mutation(("runtime-linux.file-descriptors.only-stdio",), command=with_descriptor),
+    "litter": Mutation(("runtime.errors.nothing-changed", "runtime.create.cannot-apply-creates-nothing"), after=litter),
+    "litter-of-kill": Mutation(("runtime.kill.wrong-status-no-effect",), after=litter),
+    "root-owners": Mutation(("config-linux.user-mappings.owners-untouched",), after=take_owners),
+    "delete-too-much": Mutation(("runtime.delete.keeps-others",), after=delete_too_much),
     "cgroup-owner": Mutation(
         ("config-linux.cgroup-ownership.only-with-namespace", "config-linux.cgroup-ownership.not-without-mount"),
-        after=_own_cgroup,
+        after=own_cgroup,
     ),
-    "cgroup-files-owner": Mutation(("config-linux.cgroup-ownership.no-other-files",), after=_own_cgroup),
-    "affinity": Mutation(("config.process.exec-cpu-affinity-not-for-init",), after=_pin),
-    "state-of-now": Mutation(("runtime.lifecycle.later-changes-ignored",), answer=of_json(_annotations_of_now)),
+    "cgroup-files-owner": Mutation(("config-linux.cgroup-ownership.no-other-files",), after=own_cgroup),
+    "affinity": Mutation(("config.process.exec-cpu-affinity-not-for-init",), after=pin),
+    "state-of-now": Mutation(("runtime.lifecycle.later-changes-ignored",), answer=of_json(annotations_of_now)),
     "oom-score-of-its-own": Mutation(
         ("config.process.oom-score-adj-left-alone",), lambda c: at(c, P).setdefault("oomScoreAdj", 500)
     ),
@@ -437,9 +252,9 @@ MUTATIONS |= {
     for kind, what in (("ipc", "created"), ("uts", "supported"))
 }
 MUTATIONS |= {
-    "more-namespaces": Mutation(("config-linux.namespaces.inherited",), _new_namespace),
-    "seccomp-default-errno": Mutation(("config-linux.seccomp.default-errno-default",), _error_number),
-    "seccomp-rule-errno": Mutation(("config-linux.seccomp.errno-default",), _error_number),
+    "more-namespaces": Mutation(("config-linux.namespaces.inherited",), new_namespace),
+    "seccomp-default-errno": Mutation(("config-linux.seccomp.default-errno-default",), error_number),
+    "seccomp-rule-errno": Mutation(("config-linux.seccomp.errno-default",), error_number),
     "umask-of-its-own": Mutation(
         ("config.user.umask-default",), lambda c: at(c, P).setdefault("user", {}).setdefault("umask", 0o77)
     ),

@@ -19,7 +19,7 @@ import pytest
 import requirements
 from conformance import results
 from conformance.bed import Bed
-from conformance.mutations import VARIABLE
+from conformance.mutation import VARIABLE
 from conformance.runtimes import resolve
 from requirements import Catalogue, Requirement
 

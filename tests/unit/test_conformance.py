@@ -16,6 +16,7 @@ import pytest
 import requirements
 from conformance import cli, mutations, outcome, page, pointers, results, session, vm
 from conformance.expect import Mismatch, merged, that
+from conformance.mutation import VARIABLE
 from conformance.outcome import Report, Run
 from requirements import Catalogue, Requirement
 
@@ -247,7 +248,7 @@ def test_a_mutant_does_one_thing_wrong(
     mutation: str | None, command: list[str], status: int, output: str, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text('{"root": {"path": "x"}}')
-    environment = {**os.environ, **({mutations.VARIABLE: mutation} if mutation else {})}
+    environment = {**os.environ, **({VARIABLE: mutation} if mutation else {})}
     result = subprocess.run(
         [sys.executable, PROJECT / "spec-conformance" / "mutant.py", *command],
         cwd=tmp_path,
