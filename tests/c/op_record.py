@@ -20,7 +20,7 @@ Exceptions = Mapping[tuple[type[ops.Op], Result], str]
 
 
 def every_op() -> list[type[ops.Op]]:
-    """The classes of operations, in the order of ocirt/ops.py."""
+    """The classes of operations, in the order of ocirt/ops."""
     found = [value for value in vars(ops).values() if isinstance(value, type) and issubclass(value, ops.Op)]
     return [cls for cls in found if cls is not ops.Op]
 
