@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from tests.standalone.conftest import ROOT
 from tools import commit
+from tools.standalone import __main__ as builder
 from tools.standalone import layout, link, order, placement, selftest
 
 
@@ -161,3 +163,13 @@ def test_another_libc_keeps_its_own_start(monkeypatch: pytest.MonkeyPatch, capfd
     monkeypatch.setattr(link, "LIBC_START_SYMBOLS", link.LIBC_START_SYMBOLS - {"_dl_random"})
     assert not link.libc_start_is_known()
     assert "libc's is taken" in capfd.readouterr().err
+
+
+def test_two_builds_in_one_folder_wait_for_each_other(tmp_path: Path) -> None:
+    folder = tmp_path / "build"
+    with builder.alone(folder):
+        fd = os.open(folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)

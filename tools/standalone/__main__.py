@@ -8,12 +8,14 @@ docs/standalone.md explains every step.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.commit import source_commit
@@ -136,9 +138,7 @@ class Builder:
 
 def make(options: argparse.Namespace) -> Path:
     """The saved image, or the plain binary where none can be made. Raises what says why there is neither."""
-    build: Path = options.build.resolve()
-    build.mkdir(parents=True, exist_ok=True)
-    builder = Builder(build, options.commit)
+    builder = Builder(options.build.resolve(), options.commit)
     if not options.plain:
         try:
             return builder.saved(options.profile)
@@ -149,6 +149,18 @@ def make(options: argparse.Namespace) -> Path:
     return made
 
 
+@contextlib.contextmanager
+def alone(build: Path) -> Iterator[None]:
+    """No other build in the folder for as long as the block takes: they would mix their files."""
+    build.mkdir(parents=True, exist_ok=True)
+    fd = os.open(build, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.standalone", description=__doc__.partition("\n")[0])
     parser.add_argument("output", nargs="?", type=Path, default=ROOT / "dist" / "ocirt")
@@ -157,16 +169,17 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="make the form that is not saved")
     parser.add_argument("--profile", type=Path, help="of another build: its build/standalone, for the same bytes")
     options = parser.parse_args()
-    try:
-        made = make(options)
-    except (sources.SourceError, OSError, subprocess.CalledProcessError, selftest.SelfTestError) as error:
-        sys.exit(f"standalone: no binary can be made here: {error}; `pip install .` installs the modules")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.output.with_name(f".{options.output.name}.part")
-    # In one call: the page cache may then have the program in huge pages, which spares a start forty page faults.
-    partial.write_bytes(made.read_bytes())
-    partial.chmod(0o755)
-    partial.rename(options.output)
+    with alone(options.build):
+        try:
+            made = make(options)
+        except (sources.SourceError, OSError, subprocess.CalledProcessError, selftest.SelfTestError) as error:
+            sys.exit(f"standalone: no binary can be made here: {error}; `pip install .` installs the modules")
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        partial = options.output.with_name(f".{options.output.name}.part")
+        # In one call: the page cache may then have the program in huge pages, which spares a start forty page faults.
+        partial.write_bytes(made.read_bytes())
+        partial.chmod(0o755)
+        partial.rename(options.output)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB")
 
 
