@@ -153,10 +153,7 @@ int main(int argc, char **argv) {
     if (!(ctx->plan->flags & PLAN_MAPS) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         report_failure(ctx, -failed(ctx, "prctl", "PR_SET_DUMPABLE"));
     int pidfd = -1, error = join_namespaces(ctx);
-    bool alone = ctx->plan->flags & PLAN_ALONE;
-    if (alone && !error)
-        error = unshare_namespaces(ctx);
-    int pid = error || alone ? error : clone_container(ctx, &pidfd);
+    int pid = error ? error : enter_new_namespaces(ctx, &pidfd);
     if (pid < 0)
         report_failure(ctx, -pid);
     if (pid == 0)

@@ -109,10 +109,9 @@ int slot_fd(const struct context *ctx, slot_t slot);                 /* -1: empt
 
 /* ns.c */
 int join_namespaces(struct context *ctx);
-int unshare_namespaces(struct context *ctx);
-int clone_container(struct context *ctx, int *pidfd); /* fork-like: 0 in the container, else the pid */
-int settle_namespaces(struct context *ctx);           /* in the container: mappings, time */
-int assume_ids(struct context *ctx);                  /* and then the ids that rule the user namespace */
+int enter_new_namespaces(struct context *ctx, int *pidfd); /* 0 in the container; else its init's pid, of a clone */
+int settle_namespaces(struct context *ctx);                /* in the container: mappings, time */
+int assume_ids(struct context *ctx);                       /* and then the ids that rule the user namespace */
 
 /* path.c: the one way to a path below the container's root */
 enum make { MAKE_NOTHING, MAKE_DIRECTORY, MAKE_FILE };

@@ -51,16 +51,13 @@ int join_namespaces(struct context *ctx) {
     return error;
 }
 
-int clone_container(struct context *ctx, int *pidfd) {
-    struct clone_args args = {.pidfd = (uintptr_t)pidfd};
-    args.flags = CLONE_PARENT | CLONE_PIDFD | (ctx->plan->clone_flags & ~(uint64_t)CLONE_NEWTIME);
+int enter_new_namespaces(struct context *ctx, int *pidfd) {
+    uint64_t flags = ctx->plan->clone_flags & ~(uint64_t)CLONE_NEWTIME;
+    if (ctx->plan->flags & PLAN_ALONE)
+        return unshare((int)flags) ? failed(ctx, "unshare", NULL) : 0;
+    struct clone_args args = {.pidfd = (uintptr_t)pidfd, .flags = CLONE_PARENT | CLONE_PIDFD | flags};
     long pid = syscall(SYS_clone3, &args, sizeof args);
     return pid < 0 ? failed(ctx, "clone3", NULL) : (int)pid;
-}
-
-int unshare_namespaces(struct context *ctx) {
-    int flags = (int)(ctx->plan->clone_flags & ~(uint64_t)CLONE_NEWTIME);
-    return unshare(flags) ? failed(ctx, "unshare", NULL) : 0;
 }
 
 /* clone3(CLONE_NEWTIME) leaves timens_offsets unwritable (Linux 6.18), so: unshare, have them written, enter. */

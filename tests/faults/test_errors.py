@@ -8,6 +8,7 @@ unnoticed. A call that waits is tried again after EINTR.
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 
 import pytest
 
@@ -79,7 +80,8 @@ def test_call_of_the_runtime_fails(new_subject: NewSubject, kind: str, name: str
 )
 def test_call_of_init_fails(new_subject: NewSubject, kind: str, name: str, count: int) -> None:
     sweep = Sweep(COMMANDS[name], new_subject(kind))
-    check(sweep, sample(faults_of(sweep.calls(of_runtime=False)), count))
+    calls = sweep.calls(of_runtime=False)
+    check(sweep, sample(faults_of(calls), count), threads_of(calls))
 
 
 def threads_of(calls: list[Call]) -> set[int]:
@@ -97,10 +99,9 @@ def faults_of(calls: list[Call]) -> list[tuple[Call, int]]:
     return [(call, ERRORS[(i + seed()) % len(ERRORS)]) for i, call in enumerate(calls)]
 
 
-def check(sweep: Sweep, faults: list[tuple[Call, int]]) -> None:
+def check(sweep: Sweep, faults: list[tuple[Call, int]], threads: Collection[int] = ()) -> None:
     """Goes through the faults, and asserts what this module says."""
     errors = iter(faults)
-    threads = threads_of(sweep.calls(of_runtime=False))
 
     def fail(server: Server, call: Call, argv: tuple[str, ...], other: int) -> Done:
         return server.fail_at(call, next(errors)[1], *argv, other=other)
