@@ -143,18 +143,19 @@ MAP = """
 """
 
 
-def test_the_sections_that_are_executed_come_first_then_their_constants_by_size() -> None:
+def test_the_sections_that_are_used_come_first_code_then_constants_by_size() -> None:
     sections = order.read_map(MAP)
     assert len(sections) == 6
     hot, main = "*libpython3.11.a:ceval.o(.text.hot)", "*/main.o(.text)"
     constants = ["*libpython3.11.a:ceval.o(.rodata)", "*/main.o(.rodata)"]
     # Behind a section's end is none.
-    assert order.used_sections(sections, {0x401000, 0x40180F, 0x401810}) == [hot, main, *constants]
-    assert order.used_sections(sections, {0x400FFF}) == ["*libpython3.11.a:ceval.o(.text.unlikely)", constants[0]]
+    assert order.used_sections(sections, {0x401000, 0x40180F, 0x401810, 0x500000, 0x500100}) == [hot, main, *constants]
+    assert order.used_sections(sections, {0x400FFF}) == ["*libpython3.11.a:ceval.o(.text.unlikely)"]
 
 
-def test_what_callgrind_says_of_calls_is_not_executed() -> None:
-    assert order.executed("fn=(1) f\n0x401000 3\ncalls=2 0x402000 \n0x401005 20\n") == {0x401000, 0x401005}
+def test_what_lackey_tells_is_what_was_executed_and_read() -> None:
+    lines = ["==1== Lackey\n", "I  00401000,3\n", " S 1fff000758,8\n", " L 00500000,4\n", " M 00600000,4\n"]
+    assert list(order.used_addresses(lines)) == [0x401000, 0x500000, 0x600000]
 
 
 def test_another_libc_keeps_its_own_start(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.commit import source_commit
-from tools.standalone import link, placement, selftest, sources
+from tools.standalone import cpython, link, placement, selftest, sources
 from tools.standalone.layout import LayoutError
 from tools.standalone.order import make_order
 
@@ -46,8 +46,9 @@ class Builder:
         self.archive = make_archive(build, commit)
         self.python, version = sources.python_source(build)
         if version != sources.python_version():
-            names, library = ", ".join(sources.PYTHON_MODULES), sources.python_version()
-            print(f"standalone: {names} are those of {version}; the library is {library}", file=sys.stderr)
+            print(f"standalone: CPython is {version}; installed is {sources.python_version()}", file=sys.stderr)
+        library, headers = link.python_library(), link.python_headers()
+        self.library = cpython.make_library(build, self.python, library, headers, link.compiler())
         link.write_native(build)
 
     def _objects(self, for_profile: bool) -> list[Path]:
@@ -64,7 +65,8 @@ class Builder:
         """A plain binary."""
         objects = self._objects(for_profile)
         output = self.build / name
-        made = link.link(self.build, objects, output, can_be_saved=can_be_saved, for_profile=for_profile, order=order)
+        options = {"can_be_saved": can_be_saved, "for_profile": for_profile}
+        made = link.link(self.build, objects, self.library, output, **options, order=order)
         with output.open("ab") as file:
             file.write(self.archive.read_bytes())
         return made

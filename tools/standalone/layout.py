@@ -26,8 +26,6 @@ _TEXT = re.compile(r"(?<=\n)  \.text\s*:\s*\{")
 # Equal ones are one, wherever they come from.
 _STRINGS = "*(.rodata.str* .rodata.cst*)"
 _HEAP = "*image_heap.o"
-# CPython's table of arenas: large, and a start uses one entry. It need not take room in the huge page.
-_LAST = "*obmalloc.o"
 
 
 class LayoutError(Exception):
@@ -43,7 +41,7 @@ def linker_script(compiler: Sequence[str], order: Sequence[str] = ()) -> str:
         raise LayoutError("the linker shows no script")
     text = parts[1]
     libc = " ".join(f"{files}({kind})" for kind in (".data .data.*", ".bss .bss.* COMMON") for files in LIBC)
-    others = f"*(EXCLUDE_FILE({_HEAP} {_LAST}) .bss EXCLUDE_FILE({_HEAP} {_LAST}) .bss.* .gnu.linkonce.b.*)"
+    others = f"*(EXCLUDE_FILE({_HEAP}) .bss EXCLUDE_FILE({_HEAP}) .bss.* .gnu.linkonce.b.*)"
     boundary = f"  . = ALIGN({HUGE_PAGE_BYTES:#x});\n"
     libc_data = f"  .libc_data : {{ {libc} *(__libc_freeres_ptrs) }}\n{boundary}"
     heap = f"\n{boundary}  .image_heap : {{ {_HEAP}(.bss.heap) saved_end = .; }}"
@@ -53,7 +51,7 @@ def linker_script(compiler: Sequence[str], order: Sequence[str] = ()) -> str:
     for old, new in (
         (_TEXT, rf"{used}  used_end = .;\n\g<0>"),
         (_DATA, rf"{libc_data}\1saved_start = .; \2"),
-        (_BSS, rf"{others}\1*(COMMON) {_HEAP}(.bss) {_HEAP}(.bss.hot) {_LAST}(.bss .bss.*) hot_end = .;\2{heap}"),
+        (_BSS, rf"{others}\1*(COMMON) {_HEAP}(.bss) {_HEAP}(.bss.hot) hot_end = .;\2{heap}"),
     ):
         text, count = old.subn(new, text)
         if count != 1:

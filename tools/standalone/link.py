@@ -46,7 +46,8 @@ NATIVE = ("native.c", "bpf.c", "seccomp_names.c")
 WRAPPED = ("getrandom", "getpid", "clock_gettime", "gettimeofday", "time")
 JOBS = os.cpu_count() or 1
 
-_FLAGS = ["-O2", "-std=gnu11", "-fwrapv", "-DNDEBUG", "-fno-pie", "-g0", "-ffunction-sections"]
+_FLAGS = ["-O2", "-std=gnu11", "-fwrapv", "-DNDEBUG", "-fno-pie", "-g0"]
+_FLAGS += ["-ffunction-sections", "-fno-asynchronous-unwind-tables"]
 _WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 _LIBRARIES = ["-lseccomp", "-lffi", "-lcap", "-lz", "-lm"]
 
@@ -64,11 +65,11 @@ def compiler() -> list[str]:
     return ["gcc"]
 
 
-def python_flags() -> list[str]:
+def python_headers() -> Path:
     include = Path(sysconfig.get_paths()["include"])
     if not (include / "Python.h").exists():  # a virtual environment's has none
         include = Path(f"/usr/include/python{sys.version_info.major}.{sys.version_info.minor}")
-    return [f"-I{include}", f"-I{include}/internal"]
+    return include
 
 
 def python_library() -> Path:
@@ -133,11 +134,12 @@ def compile_units(build: Path, wanted: list[Unit], directory: str) -> list[Path]
     shutil.rmtree(objects, ignore_errors=True)
     objects.mkdir(parents=True)
     maps = [f"-ffile-prefix-map={build}=build", f"-ffile-prefix-map={ROOT}=."]
+    headers = [f"-I{python_headers()}", f"-I{python_headers()}/internal"]
     running = []
     for unit in wanted:
         output = objects / f"{unit.source.stem}.o"
         warnings = _WARNINGS if unit.ours else ["-w"]
-        command = [*compiler(), *_FLAGS, *maps, *warnings, *python_flags(), *unit.flags]
+        command = [*compiler(), *_FLAGS, *maps, *warnings, *headers, *unit.flags]
         running.append((output, subprocess.Popen([*command, "-c", str(unit.source), "-o", str(output)])))
         if len(running) % JOBS == 0:
             running[-JOBS][1].wait()
@@ -159,13 +161,14 @@ class Program:
 def link(
     build: Path,
     objects: list[Path],
+    library: Path,
     output: Path,
     *,
     can_be_saved: bool,
     for_profile: bool = False,
     order: Sequence[str] = (),
 ) -> Program:
-    """Static, at fixed addresses, stripped, without a build id; `order`: order.py.
+    """Static, at fixed addresses, stripped, without a build id; `library`: cpython.py; `order`: order.py.
 
     What it takes of libraries comes in a fixed order.
     """
@@ -180,7 +183,8 @@ def link(
     names = [str(path) for path in objects]
     whole, sections = build / f"{output.name}.symbols", build / f"{output.name}.map"
     plain.append(f"-Wl,-Map,{sections}")
-    command = [*compiler(), *plain, *script, *wraps, *names, str(python_library()), *_LIBRARIES, "-o", str(whole)]
+    libraries = [str(library), str(python_library()), *_LIBRARIES]
+    command = [*compiler(), *plain, *script, *wraps, *names, *libraries, "-o", str(whole)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     # What it says of getaddrinfo and dlopen in static programs is right, and they are not used.
     said = [line for line in done.stderr.splitlines() if "statically linked applications" not in line]

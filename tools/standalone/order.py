@@ -1,8 +1,9 @@
-"""Which of the program's code and constants lie together, in front: those of the sections that the usual commands run.
+"""Which of the program's code and constants lie together, in front: those of the sections that the usual commands use.
 
 A fault maps sixteen pages of a file. Where the code lies as it came, a `run` has nearly all of it mapped in the end.
-The unit is what the linker moves: one section of one object file; CPython's library has no section for each function.
-Valgrind tells which instructions were executed. It has no clone3(2): what a command does after that is not seen.
+The unit is what the linker moves: one section of one object file, which is a function or a constant in what is compiled
+for the binary. Valgrind tells which addresses were executed or read. It has no clone3(2): what a command does after
+that is not seen.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import subprocess
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,8 @@ _MOVED = re.compile(r"\.text(\..+)?|\.rodata(\.(?!str|cst).+)?")
 _LINE = re.compile(r" (\.\S+)?\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)")
 _ALONE = re.compile(r" (\.\S+)")
 _MEMBER = re.compile(r".*/([^/(]+\.a)\(([^)]+)\)")
-# Of Callgrind's format (its manual), positions written in full: an instruction's address and what it cost.
-_EXECUTED = re.compile(r"^0x([0-9a-f]+) ", re.MULTILINE)
+# Of Lackey's lines (its manual): an instruction, what it loads, or what it changes in place.
+_USED = ("I  ", " L ", " M ")
 
 
 @dataclass(frozen=True)
@@ -67,39 +68,36 @@ def _file_pattern(file: str) -> str:
     return f"*/{Path(file).name}"
 
 
-def executed(profile: str) -> set[int]:
-    """The addresses of the instructions in a file of Callgrind's."""
-    return {int(address, 16) for address in _EXECUTED.findall(profile)}
+def used_addresses(trace: Iterable[str]) -> Iterator[int]:
+    """What was executed or read, of the lines that Lackey writes; an address as often as it was."""
+    return (int(line[3 : line.index(",")], 16) for line in trace if line.startswith(_USED))
 
 
-def used_sections(sections: list[Section], instructions: Iterable[int]) -> list[str]:
-    """The patterns of those that are executed, in their order, and of the constants of the same files, by size."""
+def used_sections(sections: list[Section], addresses: Iterable[int]) -> list[str]:
+    """The patterns of those that have one of the addresses: code in its order, then constants, the largest last."""
     starts = [section.address for section in sections]
     used = set()
-    for instruction in instructions:
-        index = bisect_right(starts, instruction) - 1
-        if index >= 0 and instruction < starts[index] + sections[index].size:
+    for address in addresses:
+        index = bisect_right(starts, address) - 1
+        if index >= 0 and address < starts[index] + sections[index].size:
             used.add(sections[index])
-    files = {section.file for section in used}
-    constants = [section for section in sections if section.name.startswith(".rodata") and section.file in files]
+    code = [section for section in sections if section in used and section.name.startswith(".text")]
     # Of a large table a start reads a few entries.
-    ordered = sorted(used, key=lambda section: section.address) + sorted(constants, key=lambda section: section.size)
-    return [section.pattern for section in ordered]
+    constants = sorted(used.difference(code), key=lambda section: (section.size, section.address))
+    return [section.pattern for section in (*code, *constants)]
 
 
 def make_order(image: Path, linker_map: Path) -> list[str]:
     """Runs the usual commands of an image. Raises OSError where Valgrind isn't installed."""
-    instructions: set[int] = set()
+    addresses: set[int] = set()
     with tempfile.TemporaryDirectory(prefix="ocirt-order.") as name:
         make_bundle(image, Path(name) / "bundle", seconds=0)
-        output = Path(name) / "callgrind"
-        valgrind = ["valgrind", "--tool=callgrind", "--dump-instr=yes", "--compress-pos=no"]
-        valgrind.append(f"--callgrind-out-file={output}")
+        trace = Path(name) / "trace"
+        valgrind = ["valgrind", "--tool=lackey", "--trace-mem=yes", f"--log-file={trace}"]
         for command in _COMMANDS:
             whole = [*valgrind, str(image), "--root", "state", *command]
             null = subprocess.DEVNULL
             subprocess.run(whole, cwd=name, stdin=null, stdout=null, stderr=null, check=False)
-            if output.exists():
-                instructions |= executed(output.read_text())
-                output.unlink()
-    return used_sections(read_map(linker_map.read_text()), instructions)
+            with trace.open() as lines:
+                addresses.update(used_addresses(lines))
+    return used_sections(read_map(linker_map.read_text()), addresses)
