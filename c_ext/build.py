@@ -16,7 +16,7 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"
 HEADERS = ["plan.h", "native.h", "bpf.h", "seccomp_names.h"]
-NATIVE_SOURCES = ["native.c", "bpf.c", "seccomp_names.c"]
+NATIVE_SOURCES = ["native.c", "assistant.c", "bpf.c", "seccomp_names.c"]
 INIT_SOURCES = [
     *("init.c", "plan.c", "report.c", "protocol.c", "ns.c"),
     *(

@@ -1,6 +1,6 @@
 /* ocirt-init: executes a plan. It knows no JSON and no policy.
  *
- *     ocirt-init FD      FD: the runtime's socket; FD + 1: the plan; FD + 2 ...: the filled slots
+ *     ocirt-init FD      FD: the runtime's socket; FD + 1: the plan, from GO on; FD + 2 ...: the filled slots
  *
  * The first process executes the host section, enters the joined namespaces and clones the container's init into the
  * new ones; that one executes the rest. With PLAN_ALONE it makes the new ones around itself, and is the container's
@@ -144,6 +144,7 @@ int main(int argc, char **argv) {
         report_failure(ctx, -failed(ctx, "prctl", "PR_SET_NAME"));
     reset_signals();
     reset_cpu_affinity();
+    await_go(ctx); /* the runtime has encoded the plan meanwhile */
     load(ctx, fd + 1);
 
     const struct op_head *last = NULL;

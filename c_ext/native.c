@@ -6,8 +6,6 @@
 #include <linux/close_range.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
-#include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +16,6 @@
 #include <unistd.h>
 
 #define SPAWN_MAX_FDS 80
-#define NETWORK_STACK_BYTES ((size_t)64 << 10)
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U /* Linux 6.3 */
@@ -51,8 +48,8 @@ static inline __attribute__((always_inline)) long clone3_inline(const struct clo
 }
 
 /* Everything is marked close-on-exec first; then the sources are duplicated out of the way, since one may have the
- * number that another one is to get, and from there to their places. */
-static int prepare_child(const struct spawn *request) {
+ * number that another one is to get, and from there to their places. *exe_fd is what there is to execute. */
+static int prepare_child(const struct spawn *request, int *exe_fd) {
     int count = request->fd_count, above = request->first_fd + count,
         keep = request->keep_below > 3 ? request->keep_below : 3;
     int moved[SPAWN_MAX_FDS + 3];
@@ -60,14 +57,15 @@ static int prepare_child(const struct spawn *request) {
         return -EMFILE;
     if (syscall(SYS_close_range, keep, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
         return -errno;
-    if (request->network_fd >= 0 && setns(request->network_fd, CLONE_NEWNET) != 0)
-        return -errno;
     for (int i = 0; i < count + 3; i++) {
         int fd = i < count ? request->fds[i] : request->stdio[i - count];
         moved[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, above);
         if (fd >= 0 && moved[i] < 0)
             return -errno;
     }
+    *exe_fd = request->exe_fd < 0 ? -1 : fcntl(request->exe_fd, F_DUPFD_CLOEXEC, above);
+    if (request->exe_fd >= 0 && *exe_fd < 0)
+        return -errno;
     for (int i = 0; i < count + 3; i++)
         if (moved[i] >= 0 && dup3(moved[i], i < count ? request->first_fd + i : i - count, 0) < 0)
             return -errno;
@@ -90,9 +88,9 @@ static __attribute__((noinline)) void run_child(const struct spawn *request, vol
         syscall(SYS_rt_sigaction, number, default_action, NULL, 8);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    int result = prepare_child(request);
-    if (!result && request->exe_fd >= 0)
-        syscall(SYS_execveat, request->exe_fd, "", request->argv, request->envp, AT_EMPTY_PATH);
+    int exe_fd = -1, result = prepare_child(request, &exe_fd);
+    if (!result && exe_fd >= 0)
+        syscall(SYS_execveat, exe_fd, "", request->argv, request->envp, AT_EMPTY_PATH);
     else if (!result)
         execve(request->path, request->argv, request->envp);
     *error = result ? result : -errno;
@@ -130,37 +128,6 @@ int ocirt_spawn(struct spawn *request, int *pidfd) {
         return error;
     }
     return (int)pid;
-}
-
-static pthread_t network_maker;
-
-/* Other threads keep the namespace that they have. */
-static void *make_network(void *nothing) {
-    (void)nothing;
-    if (unshare(CLONE_NEWNET) != 0)
-        return (void *)(intptr_t)-errno;
-    int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    return (void *)(intptr_t)(fd < 0 ? -errno : fd);
-}
-
-int ocirt_network_begin(void) {
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, NETWORK_STACK_BYTES);
-    /* Signals are the caller's to see. */
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&network_maker, &attributes, make_network, NULL);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return -error;
-}
-
-int ocirt_network_finish(void) {
-    void *result;
-    int error = pthread_join(network_maker, &result);
-    return error ? -error : (int)(intptr_t)result;
 }
 
 int ocirt_guard_group(int group, int *pipe_fd) {
@@ -229,28 +196,33 @@ void ocirt_release_signals(int fd, const struct caught_signals *before) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before->blocked_before, NULL, SIGNAL_SET_BYTES);
 }
 
-int ocirt_sealed_memfd(const char *name, const void *data, size_t bytes, int executable) {
+int ocirt_memfd(const char *name, int executable) {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     int fd = memfd_create(name, flags | (executable ? MFD_EXEC : MFD_NOEXEC_SEAL));
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create(name, flags); /* before Linux 6.3 */
-    if (fd < 0)
-        return -errno;
+    return fd < 0 ? -errno : fd;
+}
+
+int ocirt_fill_memfd(int fd, const void *data, size_t bytes) {
     const char *at = data;
     for (size_t left = bytes; left > 0;) {
         ssize_t written = write(fd, at, left);
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
-            goto fail;
+            return written ? -errno : -EIO;
         at += written;
         left -= (size_t)written;
     }
     int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-    if (fcntl(fd, F_ADD_SEALS, seals) == 0)
+    return fcntl(fd, F_ADD_SEALS, seals) == 0 ? 0 : -errno;
+}
+
+int ocirt_sealed_memfd(const char *name, const void *data, size_t bytes, int executable) {
+    int fd = ocirt_memfd(name, executable), error = fd < 0 ? 0 : ocirt_fill_memfd(fd, data, bytes);
+    if (!error)
         return fd;
-fail:;
-    int error = errno ? -errno : -EIO;
     close(fd);
     return error;
 }

@@ -20,7 +20,6 @@ struct spawn {
     int keep_below;   /* descriptors from 3 below this are left open, all other ones are closed */
     int cgroup_fd;    /* CLONE_INTO_CGROUP; -1: the caller's cgroup */
     int cwd_fd;       /* -1: the caller's */
-    int network_fd;   /* a network namespace; -1: the caller's */
     int new_pids;     /* bool: in a new pid namespace */
     int death_signal; /* PR_SET_PDEATHSIG; 0: none */
     int new_session;  /* bool */
@@ -28,10 +27,15 @@ struct spawn {
 };
 int ocirt_spawn(struct spawn *request, int *pidfd); /* the pid; an execve that failed is this call's error */
 
-/* A new network namespace, made by a thread while the caller goes on: begin gives 0, and finish, to be called once
- * then, waits: descriptor. One at a time. */
-int ocirt_network_begin(void);
-int ocirt_network_finish(void);
+/* A thread for what takes the kernel long, while the caller goes on. It begins with a new network namespace, if it is
+ * to have one, whose loopback interface is up, and ocirt-init's memfd. What it spawns is born in that namespace. One at
+ * a time: begin gives 0. Where there is none, image and spawn do it all at once. */
+int ocirt_assistant_begin(int new_network);
+int ocirt_assistant_network(void);                 /* waits: 1 where it has made the namespace, else 0 or an errno */
+int ocirt_assistant_image(void);                   /* waits: a memfd of ocirt-init, the caller's to close */
+void ocirt_assistant_spawn(struct spawn *request); /* sets off; the request is the assistant's until: */
+int ocirt_assistant_spawned(int *pidfd);           /* waits, and gives what ocirt_spawn gives */
+void ocirt_assistant_end(void);                    /* lets it go, and with it its hold of the namespace */
 
 /* Watch over a process group, which a process kills if this one dies: that process's pid. The group's guard ends when a
  * byte is written into *pipe_fd; it is this process's to reap. */
@@ -46,6 +50,8 @@ struct caught_signals {
 int ocirt_catch_signals(uint64_t wanted, struct caught_signals *before); /* descriptor, non-blocking */
 void ocirt_release_signals(int fd, const struct caught_signals *before);
 
+int ocirt_memfd(const char *name, int executable);                                        /* descriptor; empty */
+int ocirt_fill_memfd(int fd, const void *data, size_t bytes);                             /* and sealed: 0 */
 int ocirt_sealed_memfd(const char *name, const void *data, size_t bytes, int executable); /* descriptor */
 int ocirt_init_image(void); /* a sealed memfd of ocirt-init, to be executed */
 

@@ -108,6 +108,9 @@ int op_raise_loopback(struct context *ctx, const struct op_raise_loopback *op) {
     cleanup_fd int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return failed(ctx, "socket", "AF_UNIX");
-    struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    struct ifreq loopback = {.ifr_name = "lo"};
+    if (ioctl(fd, SIOCGIFFLAGS, &loopback) == 0 && loopback.ifr_flags & IFF_UP)
+        return 0; /* by the runtime, which made the namespace */
+    loopback.ifr_flags = IFF_UP | IFF_RUNNING;
     return ioctl(fd, SIOCSIFFLAGS, &loopback) ? failed(ctx, "ioctl SIOCSIFFLAGS", "lo") : 0;
 }

@@ -452,10 +452,11 @@ enum sync_kind {
     SYNC_NETDEVS = 3,       /* fd: a rtnetlink socket of the container's network namespace; move the devices into it */
     SYNC_RUNTIME_HOOKS = 4, /* run the prestart and createRuntime hooks */
     SYNC_CONSOLE = 5,       /* fd: the terminal's other end */
-    SYNC_SECCOMP_FD = 6,    /* fd: the seccomp listener, for the agent */
-    SYNC_READY = 7 /* everything is done but to wait for start: save the state; after the answer init survives us */
+    SYNC_DEVICES = 6,       /* no device is made or opened any more: attach the device filter; is not answered */
+    SYNC_SECCOMP_FD = 7,    /* fd: the seccomp listener, for the agent */
+    SYNC_READY = 8 /* everything is done but to wait for start: save the state; after the answer init survives us */
 };
-/* Ask the runtime for something and wait for its answer. */
+/* Ask the runtime for something and wait for its answer, where it gives one. */
 struct op_sync {
     struct op_head head;
     uint32_t kind;
@@ -543,7 +544,7 @@ enum message_kind {
     MESSAGE_FAILED =
         3, /* init -> runtime, or into the result FIFO: op, error, detail; value: op counted from the end */
     MESSAGE_EXECUTE = 4, /* init -> runtime, or into the result FIFO: execve(2) comes next */
-    MESSAGE_GO = 5       /* runtime -> init: the answer to MESSAGE_SYNC */
+    MESSAGE_GO = 5       /* runtime -> init: the plan is written; the answer to MESSAGE_SYNC */
 };
 
 struct message {

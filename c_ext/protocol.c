@@ -43,19 +43,21 @@ void report_failure(struct context *ctx, int error) {
     leave(1);
 }
 
+/* Not with sendmsg(2), which a seccomp filter may deny by now. */
+static int write_message(struct context *ctx, const struct message *message) {
+    while (write(ctx->socket, message, sizeof *message) < 0)
+        if (errno != EINTR)
+            return failed(ctx, "write", "to the runtime");
+    return 0;
+}
+
 int sync_with_runtime(struct context *ctx, uint32_t kind, int fd) {
     struct message message = {.kind = MESSAGE_SYNC, .op = ctx->op, .value = kind};
-    if (fd >= 0) {
-        int error = send_message(ctx->socket, &message, fd);
-        if (error)
-            return failed_with(ctx, -error, "sendmsg", NULL);
-    } else {
-        /* not sendmsg(2), which a seccomp filter may deny by now */
-        while (write(ctx->socket, &message, sizeof message) < 0)
-            if (errno != EINTR)
-                return failed(ctx, "write", "to the runtime");
-    }
-    await_go(ctx);
+    int error = fd < 0 ? write_message(ctx, &message) : send_message(ctx->socket, &message, fd);
+    if (error)
+        return fd < 0 ? error : failed_with(ctx, -error, "sendmsg", NULL);
+    if (kind != SYNC_DEVICES)
+        await_go(ctx);
     return 0;
 }
 

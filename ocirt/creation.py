@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ocirt import SPEC_VERSION
 from ocirt._native import lib
+from ocirt.assistant import Assistant
 from ocirt.cgroup.apply import apply_settings
 from ocirt.cgroup.bpf import LoadedFilter
 from ocirt.cgroup.devices import compile_device_filter
@@ -33,7 +34,6 @@ from ocirt.driver import Handler, Session
 from ocirt.errors import HostError, OcirtError, PlanError, SpecError, StateError
 from ocirt.host import Host, probe_host
 from ocirt.needs import open_needs, probe_joined_user
-from ocirt.newnetwork import NewNetwork
 from ocirt.ops import RunHook
 from ocirt.pidfile import write_pid_file
 from ocirt.record import Record, Status, cgroup_properties, check_id, created_now, probe_process
@@ -88,10 +88,10 @@ class Prepared:
         return self.spec.hooks or Hooks()
 
 
-def prepare(context: Context, container_id: str, options: Options, network: NewNetwork | None = None) -> Prepared:
-    """Read, check and compile a bundle; changes nothing, but that it begins the new network namespace. Raises
-    SpecError, HostError, StateError."""
-    spec, config = load_config(options.bundle, on_decoded=network.begin if network else None)
+def prepare(context: Context, container_id: str, options: Options, assistant: Assistant | None = None) -> Prepared:
+    """Read, check and compile a bundle; changes nothing, but that the assistant begins its work. Raises SpecError,
+    HostError, StateError."""
+    spec, config = load_config(options.bundle, on_decoded=assistant.begin if assistant else None)
     linux = spec.linux or Linux()
     host = probe_host(spec, bundle=options.bundle, rootless=context.rootless)
     resources = compile_resources(linux.resources)
@@ -164,7 +164,7 @@ class Creation:
     prepared: Prepared
     options: Options
     container: Container
-    network: NewNetwork
+    assistant: Assistant
     at_ready: Callable[[Creation], None] | None = None
     cgroup: Cgroup | None = None
     console: socket.socket | None = None
@@ -203,7 +203,7 @@ class Creation:
     def _start_init(self, slots: Sequence[int]) -> Session:
         plan, cgroup_fd = self.prepared.compiled.plan, self.cgroup.fd if self.cgroup else -1
         try:
-            return Session.start(plan, slots, cgroup_fd, network_fd=self.network.fd())
+            return Session.start(plan, slots, cgroup_fd, assistant=self.assistant)
         except HostError as error:
             # What the kernel needs for a process counts too.
             limits = [each.origin for each in self.prepared.resources.settings if each.file == "memory.max"]
@@ -281,8 +281,9 @@ class Creation:
         self._device_filter = LoadedFilter(compile_device_filter(resources.devices if resources else ()))
         self._stack.callback(self._device_filter.close)
 
-    def _filter_devices(self) -> None:
-        """After the mounts, some of which may need a block device that the container itself is not to open."""
+    def _filter_devices(self, _session: Session, _fd: int) -> None:
+        """After the mounts, some of which may need a block device that the container itself is not to open; init goes
+        on meanwhile."""
         if self.cgroup and self._device_filter:
             warning = self._device_filter.attach(self.cgroup.fd, rootless=self.prepared.host.rootless)
             if warning:
@@ -297,6 +298,7 @@ class Creation:
             lib.SYNC_NETDEVS: self._network_devices,
             lib.SYNC_RUNTIME_HOOKS: self._runtime_hooks,
             lib.SYNC_CONSOLE: self._console,
+            lib.SYNC_DEVICES: self._filter_devices,
             lib.SYNC_SECCOMP_FD: self._seccomp_listener,
             lib.SYNC_READY: self._ready,
         }
@@ -375,7 +377,6 @@ class Creation:
         give_listener(self.prepared.linux.seccomp, self.container.record.oci_state(Status.CREATING, session.pid), fd)
 
     def _ready(self, session: Session, _fd: int) -> None:
-        self._filter_devices()
         self._set_late_limits()
         if self.options.pidfd_socket:
             with connect_unix(self.options.pidfd_socket, "pidfd socket") as receiver:
@@ -400,8 +401,8 @@ def create(
     """
     check_id(container_id)
     check_preserved(options.preserve_fds + options.listen_fds)
-    with contextlib.closing(NewNetwork()) as network:
-        return _create(context, container_id, options, check_console, at_ready, network)
+    with contextlib.closing(Assistant()) as assistant:
+        return _create(context, container_id, options, check_console, at_ready, assistant)
 
 
 def _create(
@@ -410,16 +411,16 @@ def _create(
     options: Options,
     check_console: Callable[[bool, Options], None],
     at_ready: Callable[[Creation], None] | None,
-    network: NewNetwork,
+    assistant: Assistant,
 ) -> tuple[Creation, Session]:
-    prepared = prepare(context, container_id, options, network)
+    prepared = prepare(context, container_id, options, assistant)
     check_console(bool(prepared.spec.process and prepared.spec.process.terminal), options)
     for warning in prepared.warnings:
         context.log.warning(warning)
     for notice in prepared.resources.notices:
         context.log.debug(str(notice))
     container = context.store.create(container_id, _first_record(prepared))
-    creation = Creation(context, prepared, options, container, network, at_ready)
+    creation = Creation(context, prepared, options, container, assistant, at_ready)
     try:
         return creation, creation.run()
     except BaseException as error:

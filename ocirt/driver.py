@@ -18,10 +18,11 @@ from typing import Any
 
 from ocirt import constants as k
 from ocirt._native import ffi, lib
+from ocirt.assistant import Assistant
 from ocirt.errors import HostError, OcirtError
 from ocirt.explain import plan_error
 from ocirt.plan import Plan
-from ocirt.protocol import GO, MESSAGE_BYTES, Conversation, Message
+from ocirt.protocol import GO, MESSAGE_BYTES, UNANSWERED, Conversation, Message
 
 Handler = Callable[["Session", int], None]
 """Answers a sync: gets the session and the descriptor that came along (-1: none), which it owns."""
@@ -36,52 +37,101 @@ def checked(result: int, syscall: str, path: str = "") -> int:
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """An ocirt-init. `alone`: it is the container's init itself."""
+    """An ocirt-init, and the runtime's end of its socket. `alone`: it is the container's init itself."""
 
+    socket: socket.socket
     pid: int
     pidfd: int
     alone: bool
 
 
 def spawn_init(
-    plan: Plan, peer_fd: int, slots: Sequence[int], cgroup_fd: int, stdio: Sequence[int], network_fd: int = -1
+    plan: Plan,
+    slots: Sequence[int] = (),
+    cgroup_fd: int = -1,
+    stdio: Sequence[int] = (-1, -1, -1),
+    assistant: Assistant | None = None,
 ) -> Spawned:
-    """Execute ocirt-init from a sealed memfd with a plan in another. Raises HostError, SpecError."""
-    first = 3 + plan.preserve_fds
-    fds = [peer_fd, -1, *slots]
-    keep = [ffi.new("char[]", arg) for arg in (b"ocirt-init", str(first).encode())]
-    argv, envp = ffi.new("char *[]", [*keep, ffi.NULL]), ffi.new("char *[]", [ffi.NULL])
+    """Execute ocirt-init from a sealed memfd; the plan is in another, sealed when init goes on. Raises HostError,
+    SpecError."""
+    assistant = assistant or Assistant()
+    ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    plan_fd = image_fd = -1
+    try:
+        plan_fd = checked(lib.ocirt_memfd(b"ocirt-plan", 0), "memfd_create", "ocirt-plan")
+        image_fd = checked(assistant.image(), "memfd_create", "ocirt-init")
+        fds = [peer.fileno(), plan_fd, *slots]
+        request, _kept = _request(3 + plan.preserve_fds, fds, stdio, cgroup_fd, image_fd)
+        pid, pidfd, alone = _spawn(request, plan, plan_fd, assistant)
+        with contextlib.suppress(BrokenPipeError):  # what is received next tells why
+            ours.send(GO)
+        return Spawned(ours, pid, pidfd, alone)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        peer.close()
+        for fd in (plan_fd, image_fd):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _request(
+    first: int, fds: Sequence[int], stdio: Sequence[int], cgroup_fd: int, image_fd: int
+) -> tuple[Any, tuple[object, ...]]:
+    """A `struct spawn`, whose descriptors are placed from `first` on, and what must live as long as it."""
     request = ffi.new("struct spawn *")
-    request.argv, request.envp = argv, envp
+    texts = [ffi.new("char[]", arg) for arg in (b"ocirt-init", str(first).encode())]
+    request.argv = argv = ffi.new("char *[]", [*texts, ffi.NULL])
+    request.envp = envp = ffi.new("char *[]", [ffi.NULL])
+    request.fds = places = ffi.new("int[]", fds)
     request.stdio, request.fd_count = list(stdio), len(fds)
-    request.first_fd, request.keep_below = first, first
-    request.cgroup_fd, request.network_fd, request.cwd_fd = cgroup_fd, network_fd, -1
-    born_in = k.CLONE_NEWNET if network_fd >= 0 else 0
-    request.exe_fd = checked(lib.ocirt_init_image(), "memfd_create", "ocirt-init")
-    try:
-        alone = plan.can_be_alone()
-        new_pids = plan.clone_flags & k.CLONE_NEWPID if alone else 0
-        spawned = _spawn(request, fds, plan.encode(alone=alone, born_in=born_in | new_pids), alone, new_pids)
-        if isinstance(spawned, HostError) and new_pids and not request.born:
-            # What stands against new namespaces, init says better.
-            spawned = _spawn(request, fds, plan.encode(born_in=born_in), False, 0)
-    finally:
-        os.close(request.exe_fd)
-    if isinstance(spawned, HostError):
-        raise spawned
-    return spawned
+    request.first_fd = request.keep_below = first
+    request.exe_fd, request.cgroup_fd, request.cwd_fd = image_fd, cgroup_fd, -1
+    return request, (texts, argv, envp, places)
 
 
-def _spawn(request: Any, fds: Sequence[int], data: bytes, alone: bool, new_pids: int) -> Spawned | HostError:
-    plan_fd = checked(lib.ocirt_sealed_memfd(b"ocirt-plan", data, len(data), 0), "memfd_create", "ocirt-plan")
+def _spawn(request: Any, plan: Plan, plan_fd: int, assistant: Assistant) -> tuple[int, int, bool]:
+    """Pid, pidfd, and whether it is alone. The plan is encoded while the kernel is at it."""
+    born_in = k.CLONE_NEWNET if assistant.has_network() else 0
+    alone = plan.can_be_alone()
+    new_pids = plan.clone_flags & k.CLONE_NEWPID if alone else 0
+    pid, pidfd, data = _spawn_once(request, plan, alone, born_in | new_pids, assistant)
+    if pid < 0 and new_pids and not request.born:
+        # What stands against new namespaces, init says better.
+        alone = False
+        pid, pidfd, data = _spawn_once(request, plan, alone, born_in, assistant)
+    if pid < 0:
+        raise HostError("clone3", "ocirt-init", -pid)
     try:
-        places = ffi.new("int[]", [fds[0], plan_fd, *fds[2:]])
-        request.fds, request.new_pids = places, bool(new_pids)
-        pidfd = ffi.new("int *", -1)
-        pid = lib.ocirt_spawn(request, pidfd)
-        return Spawned(pid, pidfd[0], alone) if pid >= 0 else HostError("clone3", "ocirt-init", -pid)
-    finally:
-        os.close(plan_fd)
+        checked(lib.ocirt_fill_memfd(plan_fd, data, len(data)), "write", "ocirt-plan")
+    except BaseException:
+        _abandon(pidfd)
+        raise
+    return pid, pidfd, alone
+
+
+def _spawn_once(request: Any, plan: Plan, alone: bool, born_in: int, assistant: Assistant) -> tuple[int, int, bytes]:
+    request.new_pids = bool(born_in & k.CLONE_NEWPID)
+    assistant.spawn(request)
+    pid = pidfd = -1
+    try:
+        data = plan.encode(alone=alone, born_in=born_in)
+    except BaseException:
+        pid, pidfd = assistant.spawned()
+        if pid >= 0:
+            _abandon(pidfd)
+        raise
+    pid, pidfd = assistant.spawned()
+    return pid, pidfd, data
+
+
+def _abandon(pidfd: int) -> None:
+    """End a process that has no plan yet, and let go of its pidfd."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    wait_pidfd(pidfd)
+    os.close(pidfd)
 
 
 @dataclass(slots=True)
@@ -102,21 +152,14 @@ class Session:
         slots: Sequence[int] = (),
         cgroup_fd: int = -1,
         stdio: Sequence[int] = (-1, -1, -1),
-        network_fd: int = -1,
+        assistant: Assistant | None = None,
     ) -> Session:
-        """Spawn init, in the cgroup and the network namespace, if any. `slots` are the descriptors of the plan's filled
-        slots; all stay the caller's to close."""
-        ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            spawned = spawn_init(plan, peer.fileno(), slots, cgroup_fd, stdio, network_fd)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            peer.close()
+        """Spawn init, in the cgroup, if any. `slots` are the descriptors of the plan's filled slots; all stay the
+        caller's to close, and the assistant."""
+        spawned = spawn_init(plan, slots, cgroup_fd, stdio, assistant)
         if spawned.alone:
-            return cls(plan, ours, spawned.pid, spawned.pidfd, _conversation=Conversation(cloned=True))
-        return cls(plan, ours, _host_pidfd=spawned.pidfd)
+            return cls(plan, spawned.socket, spawned.pid, spawned.pidfd, _conversation=Conversation(cloned=True))
+        return cls(plan, spawned.socket, _host_pidfd=spawned.pidfd)
 
     def serve(self, handlers: Mapping[int, Handler], cloned: Callable[[Session], None] | None = None) -> None:
         """Answer until the container is READY, or its program executes. `cloned` is called as soon as the pid is known.
@@ -139,6 +182,8 @@ class Session:
                     raise plan_error(self.plan, due)
                 elif due.kind == lib.MESSAGE_SYNC:
                     handlers[due.value](self, due.fd)
+                    if due.value == UNANSWERED:
+                        continue
                     # An init that is gone has been killed, or has said why: what is received next tells.
                     with contextlib.suppress(BrokenPipeError):
                         self.socket.send(GO)

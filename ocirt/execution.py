@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ocirt import constants as k
 from ocirt._native import lib
+from ocirt.assistant import Assistant
 from ocirt.cgroup.directory import Cgroup
 from ocirt.cgroup.paths import REMOVED
 from ocirt.compile import compile_exec
@@ -105,6 +106,8 @@ def execute(
         raise StateError(f"container not running: {container.id}", code="state.not-running")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, pidfd)
+        assistant = stack.enter_context(contextlib.closing(Assistant()))
+        assistant.begin()
         cgroup = open_cgroup_for_exec(container, options.sub_cgroup)
         if cgroup:
             stack.callback(cgroup.close)
@@ -122,7 +125,8 @@ def execute(
                 master.append(fd)
 
         try:
-            session = Session.start(compiled.plan, slots, cgroup.fd if cgroup and not joins_later else -1)
+            cgroup_fd = cgroup.fd if cgroup and not joins_later else -1
+            session = Session.start(compiled.plan, slots, cgroup_fd, assistant=assistant)
         except HostError as error:
             if error.errno in REMOVED:  # clone3(2) into a cgroup
                 raise _gone(container) from None

@@ -99,7 +99,7 @@ def _spawn(hook: Hook, stdio: Sequence[int], bundle: str, pointer: str) -> tuple
         request.exe_fd, request.path, request.argv, request.envp = -1, texts[0], argv, envp
         request.stdio, request.fds, request.fd_count = list(stdio), ffi.NULL, 0
         request.first_fd, request.keep_below = 3, 3
-        request.cgroup_fd, request.network_fd, request.cwd_fd = -1, -1, cwd_fd
+        request.cgroup_fd, request.cwd_fd = -1, cwd_fd
         request.death_signal, request.new_session = signal.SIGKILL, 1
         pidfd = ffi.new("int *", -1)
         pid = lib.ocirt_spawn(request, pidfd)

@@ -1,10 +1,12 @@
 """The conversation with ocirt-init as a pure automaton: which message may follow which, and what it means.
 
     init                                    runtime
+     |                          <------  GO    |   the plan is written
      | CLONED pid, pidfd                       |   from the process that executed the host section; may come late, and
      |                                         |   doesn't where that one is the container's init itself (PLAN_ALONE)
      | SYNC MAPS ... SYNC SECCOMP_FD  ------>  |   each at most once, in the order of enum sync_kind
      |                          <------  GO    |
+     | SYNC DEVICES  ----------------------->  |   likewise, but it is not answered
      | SYNC READY  ------------------------->  |   create: the state is saved, then
      |                          <------  GO    |   from here on init survives the runtime
      | EXECUTE, then end of file  ---------->  |   exec: the program runs
@@ -26,6 +28,7 @@ if ffi.sizeof("struct message") != _MESSAGE.size:
 MESSAGE_BYTES = _MESSAGE.size
 GO = _MESSAGE.pack(lib.MESSAGE_GO, 0, 0, 0, b"")
 OUTSIDE_OPS = 0xFFFFFFFF
+UNANSWERED = lib.SYNC_DEVICES
 
 
 class ProtocolError(Exception):

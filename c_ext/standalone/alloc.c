@@ -6,7 +6,7 @@
  * use goes back to the pool. Larger requests are a run of spans of their own, mapped and unmapped where they are large.
  *
  * Threads: most commands have none, and glibc says so (__libc_single_threaded), which costs one load; with threads
- * there is one lock. It is not taken around fork(2): ocirt's one other thread (native.c) has ended before. */
+ * there is one lock. It is not taken around fork(2): ocirt's one other thread (assistant.c) asks for no memory. */
 #include "alloc.h"
 #include "window.h"
 

@@ -16,7 +16,6 @@ import errno
 import os
 import posixpath
 import re
-import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -336,15 +335,8 @@ class Placeholder:
         from ocirt.ops import Sync
         from ocirt.plan import Plan
 
-        self._socket, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with peer:
-            try:
-                plan = Plan(host_ops=(Sync(POINTER, lib.SYNC_READY),))
-                spawned = spawn_init(plan, peer.fileno(), (), -1, (-1, -1, -1))
-            except BaseException:
-                self._socket.close()
-                raise
-        self.pid, self._pidfd = spawned.pid, spawned.pidfd
+        spawned = spawn_init(Plan(host_ops=(Sync(POINTER, lib.SYNC_READY),)))
+        self._socket, self.pid, self._pidfd = spawned.socket, spawned.pid, spawned.pidfd
 
     def end(self) -> None:
         """Have it end, and wait for that; again is no error."""

@@ -101,6 +101,8 @@ def compile_create(spec: Spec, host: Host, request: CreateRequest) -> Compiled:
             # Made while that can be; entered when everything that may cover it is there.
             ops.append(ChangeDirectory("/process/cwd", process.process.cwd, lib.CHDIR_CREATE))
         ops += process.console()
+    if request.cgroup is not None:
+        ops.append(Sync("", lib.SYNC_DEVICES))
     ops += mounts.later
     ops += compile_readonly_root(ctx)
     ops += [SetHostname("/hostname", spec.hostname)] if spec.hostname else []

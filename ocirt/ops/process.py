@@ -267,6 +267,7 @@ class Sync(Op):
         return {
             lib.SYNC_NETDEVS: "have the network devices moved",
             lib.SYNC_RUNTIME_HOOKS: "have the prestart and createRuntime hooks run",
+            lib.SYNC_DEVICES: "go on while the device filter is attached",
             lib.SYNC_READY: "ready: have the state saved",
         }[self.kind]
 

@@ -262,6 +262,7 @@ class InitRunner:
             for fd in (*placed, image, output[1], errors[1]):
                 os.close(fd)
             peer.close()
+        ours.send(GO)  # the plan is there
         running = Running(ours, process, output[0], errors[0], id_map, plan, self.record)
         try:
             yield running

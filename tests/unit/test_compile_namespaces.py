@@ -149,7 +149,7 @@ def test_loopback_belongs_to_new_network_namespaces() -> None:
 def test_network_devices() -> None:
     config = with_value("/linux/netDevices", {"eth0": {}})
     kinds = [op.kind for op in ops_of(created(config), Sync)]
-    assert kinds == [lib.SYNC_NETDEVS, lib.SYNC_READY]
+    assert kinds == [lib.SYNC_NETDEVS, lib.SYNC_DEVICES, lib.SYNC_READY]
     for host in (
         replace(ROOT, effective=ROOT.effective & ~k.CAPABILITY_BITS["CAP_NET_ADMIN"]),
         replace(ROOT, owned=ROOT.owned - {"network"}),

@@ -383,7 +383,8 @@ def test_hooks() -> None:
     for op, status in ((first, "creating"), (start, "created")):
         state = json.loads(f"{op.state_head}42{op.state_tail}")
         assert state == {"ociVersion": "1.3.0", "id": "c1", "status": status, "pid": 42, "bundle": "/b"}
-    assert [op.kind for op in ops_of(compiled, Sync)] == [lib.SYNC_RUNTIME_HOOKS, lib.SYNC_READY]
+    kinds = [op.kind for op in ops_of(compiled, Sync)]
+    assert kinds == [lib.SYNC_RUNTIME_HOOKS, lib.SYNC_DEVICES, lib.SYNC_READY]
     assert isinstance(compiled.plan.ops[-2], RunHook)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ import pytest
 from ocirt import constants as k
 from ocirt import driver, ops
 from ocirt._native import ffi, lib
-from ocirt.errors import HostError, OcirtError
+from ocirt.assistant import Assistant
+from ocirt.errors import OcirtError
 from ocirt.plan import Plan
 
 WITH_PIDS = k.CLONE_NEWPID | k.CLONE_NEWNS | k.CLONE_NEWNET
@@ -47,44 +47,46 @@ def test_what_init_is_born_in_it_need_not_make() -> None:
     assert (usual.clone_flags, usual.flags) == (WITH_PIDS, lib.PLAN_TIME_OFFSETS)
 
 
+class Refusing(Assistant):
+    """Does not spawn in a new pid namespace, or not at all; with `born`, there was a process that could not execute."""
+
+    def __init__(self, *, all_of_them: bool, born: bool = False) -> None:
+        self.tried: list[bool] = []
+        self._all, self._born = all_of_them, born
+        self._refused = False
+
+    def spawn(self, request: Any) -> None:
+        self.tried.append(bool(request.new_pids))
+        self._refused = self._all or bool(request.new_pids)
+        request.born = self._born
+        if not self._refused:
+            super().spawn(request)
+
+    def spawned(self) -> tuple[int, int]:
+        return (-errno.ENOSPC, -1) if self._refused else super().spawned()
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_refused_spawn_is_done_with_two_processes(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
-    spawn = driver._spawn
-
-    def refusing(
-        request: Any, fds: Sequence[int], data: bytes, alone: bool, new_pids: int
-    ) -> driver.Spawned | HostError:
-        tried.append((alone, bool(header(data).flags & lib.PLAN_ALONE), header(data).clone_flags & k.CLONE_NEWPID))
-        if alone and refused:
-            return HostError("clone3", "ocirt-init", errno.ENOSPC)
-        return spawn(request, fds, data, alone, new_pids)
-
-    monkeypatch.setattr(driver, "_spawn", refusing)
-    with driver.Session.start(Plan(ops=WAITS, clone_flags=k.CLONE_NEWPID)) as session:
+def test_a_refused_spawn_is_done_with_two_processes(refused: bool) -> None:
+    assistant = Refusing(all_of_them=False) if refused else Assistant()
+    plan = Plan(ops=WAITS, clone_flags=k.CLONE_NEWPID)
+    with driver.Session.start(plan, assistant=assistant) as session:
         seen = []
         session.serve({lib.SYNC_READY: lambda session, _: seen.append(session.pid)}, lambda one: seen.append(one.pid))
         inside = os.readlink(f"/proc/{session.pid}/ns/pid")
         assert seen == [session.pid] * 2
         assert inside != os.readlink("/proc/self/ns/pid")
         session.end()
-    assert tried == [(True, True, 0)] + [(False, False, k.CLONE_NEWPID)] * refused
+    assert not isinstance(assistant, Refusing) or assistant.tried == [True, False]
 
 
-@pytest.mark.parametrize(("born", "times"), [(False, 2), (True, 1)])
-def test_a_spawn_that_fails_is_an_error(born: bool, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("born", "tried"), [(False, [True, False]), (True, [True])])
+def test_a_spawn_that_fails_is_an_error(born: bool, tried: list[bool]) -> None:
     """At once where there was a process, which could not execute."""
-    tried = []
-
-    def failing(request: Any, *_: object) -> HostError:
-        request.born = born
-        tried.append(request)
-        return HostError("clone3", "ocirt-init", errno.EAGAIN)
-
-    monkeypatch.setattr(driver, "_spawn", failing)
+    assistant = Refusing(all_of_them=True, born=born)
     before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(OcirtError, match="clone3 ocirt-init: resource temporarily unavailable"):
-        driver.Session.start(Plan(ops=WAITS, clone_flags=k.CLONE_NEWPID))
+    with pytest.raises(OcirtError, match="clone3 ocirt-init: no space left on device"):
+        driver.Session.start(Plan(ops=WAITS, clone_flags=k.CLONE_NEWPID), assistant=assistant)
     assert len(os.listdir("/proc/self/fd")) == before
-    assert len(tried) == times
+    assert assistant.tried == tried

@@ -41,7 +41,7 @@ LIBC_START_SYMBOLS = frozenset(
 PROFILE = ("profile.c",)
 PROFILE_HEAP_BYTES = 1 << 30
 ALLOCATORS = ("alloc.c", "image_heap.c")
-NATIVE = ("native.c", "bpf.c", "seccomp_names.c")
+NATIVE = ("native.c", "assistant.c", "bpf.c", "seccomp_names.c")
 # What must give the same at every build: fixed.c.
 WRAPPED = ("getrandom", "getpid", "clock_gettime", "gettimeofday", "time")
 JOBS = os.cpu_count() or 1
