@@ -5,7 +5,8 @@
 #include "native.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
@@ -13,22 +14,39 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define STACK_BYTES ((size_t)32 << 10)
 #define TAKEN (-4096) /* no errno */
+#define ENDING (-1)
+#define WAKE_TRIES 1000
 
 static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
     pthread_t thread;
     void *stack; /* of the thread, and thus of the child until it executes; NULL: there is none */
     int new_network;
-    int prepared, network, image; /* the namespace is there, or an errno; the memfd, an errno or TAKEN */
-    struct spawn *request;        /* to be done */
-    int done, pid, pidfd;
-    int ending;
-} assistant = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    int wanted;         /* the caller's word: how many spawns it has asked for, or ENDING */
+    int done;           /* the thread's word: 0, then 1 more than the spawns that it has done */
+    int asked, ended;   /* the caller's own */
+    int network, image; /* from done 1 on: 1 where the namespace is there, or an errno; the memfd, an errno or TAKEN */
+    struct spawn *request;
+    int pid, pidfd;
+} assistant;
+
+/* Not with libc's locks, which end the process where futex(2) fails. */
+static int word(const int *at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
+
+static void wait_while(const int *at, int value) {
+    while (word(at) == value)
+        syscall(SYS_futex, at, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void set_word(int *at, int value) {
+    __atomic_store_n(at, value, __ATOMIC_RELEASE);
+    for (int i = 0; i < WAKE_TRIES && syscall(SYS_futex, at, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0) < 0; i++)
+        sched_yield();
+}
 
 /* Other threads keep the namespace that they have. Where lo cannot be raised here, init tries again, and says why. */
 static int make_network(void) {
@@ -44,30 +62,19 @@ static int make_network(void) {
 }
 
 static void *assist(void *nothing) {
-    int network = assistant.new_network ? make_network() : 0, image = ocirt_init_image();
-    pthread_mutex_lock(&assistant.lock);
-    assistant.network = network;
-    assistant.image = image;
-    assistant.prepared = 1;
-    pthread_cond_broadcast(&assistant.changed);
-    for (;;) {
-        while (!assistant.request && !assistant.ending)
-            pthread_cond_wait(&assistant.changed, &assistant.lock);
-        struct spawn *request = assistant.request;
-        if (!request)
+    assistant.network = assistant.new_network ? make_network() : 0;
+    assistant.image = ocirt_init_image();
+    for (int spawns = 0;; spawns++) {
+        set_word(&assistant.done, spawns + 1);
+        wait_while(&assistant.wanted, spawns);
+        if (word(&assistant.wanted) == ENDING)
             break;
-        pthread_mutex_unlock(&assistant.lock);
-        int pidfd = -1, pid = ocirt_spawn(request, &pidfd);
-        pthread_mutex_lock(&assistant.lock);
-        assistant.request = NULL;
-        assistant.pid = pid;
-        assistant.pidfd = pidfd;
-        assistant.done = 1;
-        pthread_cond_broadcast(&assistant.changed);
+        assistant.pidfd = -1;
+        assistant.pid = ocirt_spawn(assistant.request, &assistant.pidfd);
     }
-    if (assistant.image >= 0)
-        close(assistant.image);
-    pthread_mutex_unlock(&assistant.lock);
+    int image = __atomic_exchange_n(&assistant.image, TAKEN, __ATOMIC_ACQ_REL);
+    if (image >= 0)
+        close(image);
     return nothing;
 }
 
@@ -82,7 +89,7 @@ int ocirt_assistant_begin(int new_network) {
     if (!assistant.stack)
         return -ENOMEM;
     assistant.new_network = new_network;
-    assistant.prepared = assistant.done = assistant.ending = 0;
+    assistant.wanted = assistant.done = assistant.asked = assistant.ended = 0;
     pthread_attr_init(&attributes);
     int error = pthread_attr_setstack(&attributes, assistant.stack, STACK_BYTES);
     /* Signals are the caller's to see. */
@@ -99,30 +106,20 @@ int ocirt_assistant_begin(int new_network) {
     return -error;
 }
 
-static int is_there(void) { return assistant.stack && !assistant.ending; }
-
-static void await(const int *fact) {
-    pthread_mutex_lock(&assistant.lock);
-    while (!*fact)
-        pthread_cond_wait(&assistant.changed, &assistant.lock);
-    pthread_mutex_unlock(&assistant.lock);
-}
+static int is_there(void) { return assistant.stack && !assistant.ended; }
 
 int ocirt_assistant_network(void) {
     if (!is_there())
         return 0;
-    await(&assistant.prepared);
+    wait_while(&assistant.done, 0);
     return assistant.network;
 }
 
 int ocirt_assistant_image(void) {
     if (!is_there())
         return ocirt_init_image();
-    await(&assistant.prepared);
-    pthread_mutex_lock(&assistant.lock);
-    int image = assistant.image;
-    assistant.image = TAKEN;
-    pthread_mutex_unlock(&assistant.lock);
+    wait_while(&assistant.done, 0);
+    int image = __atomic_exchange_n(&assistant.image, TAKEN, __ATOMIC_ACQ_REL);
     return image == TAKEN ? ocirt_init_image() : image;
 }
 
@@ -132,23 +129,20 @@ void ocirt_assistant_spawn(struct spawn *request) {
         assistant.pid = ocirt_spawn(request, &assistant.pidfd);
         return;
     }
-    pthread_mutex_lock(&assistant.lock);
-    assistant.done = 0;
     assistant.request = request;
-    pthread_cond_broadcast(&assistant.changed);
-    pthread_mutex_unlock(&assistant.lock);
+    set_word(&assistant.wanted, ++assistant.asked);
 }
 
 int ocirt_assistant_spawned(int *pidfd) {
     if (is_there())
-        await(&assistant.done);
+        wait_while(&assistant.done, assistant.asked);
     *pidfd = assistant.pidfd;
     return assistant.pid;
 }
 
 void ocirt_assistant_end(void) {
-    pthread_mutex_lock(&assistant.lock);
-    assistant.ending = 1;
-    pthread_cond_broadcast(&assistant.changed);
-    pthread_mutex_unlock(&assistant.lock);
+    if (!is_there())
+        return;
+    assistant.ended = 1;
+    set_word(&assistant.wanted, ENDING);
 }

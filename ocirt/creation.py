@@ -171,6 +171,7 @@ class Creation:
     master_fd: int = -1
     hooks_begun: bool = False
     _device_filter: LoadedFilter | None = None
+    _created: Record | None = None
     # Descriptors until create is through; and what a failure has to take back while the container's init still lives.
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _rollback: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -308,7 +309,9 @@ class Creation:
         self.container.update(pid=session.pid, start_time=process.start_time if process else 0)
         if self.prepared.linux.intel_rdt:
             self._join_rdt(session.pid)
-        self._load_device_filter()  # while init is at its mounts
+        # While init is at its mounts.
+        self._load_device_filter()
+        self._created = self.container.prepare(status=Status.CREATED.value)
 
     def _join_rdt(self, pid: int) -> None:
         from ocirt.rdt import apply_rdt, remove_rdt
@@ -383,7 +386,8 @@ class Creation:
                 socket.send_fds(receiver, [b"pidfd"], [session.pidfd])
         if self.options.pid_file:
             write_pid_file(self.options.pid_file, session.pid)
-        self.container.update(status=Status.CREATED.value)
+        assert self._created
+        self.container.commit(self._created)
         if self.at_ready:
             self.at_ready(self)
 

@@ -44,6 +44,7 @@ CONFIG = "config.json"
 START_FIFO = "start"
 RESULT_FIFO = "result"
 NOTIFY_DIRECTORY = "notify"
+_BESIDE = ".new"
 
 # Annotations are most of it, and they were read from a config.json that is limited, too.
 _STATE_MAX_BYTES = 64 << 20
@@ -55,6 +56,7 @@ class Container:
     def __init__(self, store: Store, container_id: str, dir_fd: int, record: Record, *, locked: bool = False) -> None:
         self.store, self.id, self.dir_fd, self.record = store, container_id, dir_fd, record
         self._locked = locked
+        self._beside: Record | None = None
         self.removed = False
 
     # ---- files
@@ -89,9 +91,11 @@ class Container:
 
     def write(self, name: str, data: bytes) -> None:
         """A whole file, as new: written beside and renamed."""
-        beside = name + ".new"
-        self._write(beside, data, os.O_TRUNC)
-        result = lib.ocirt_replace(self.dir_fd, beside.encode(), name.encode())
+        self._write(name + _BESIDE, data, os.O_TRUNC)
+        self._replace(name)
+
+    def _replace(self, name: str) -> None:
+        result = lib.ocirt_replace(self.dir_fd, (name + _BESIDE).encode(), name.encode())
         if result < 0:
             raise HostError("write", self.path(name), -result)
 
@@ -109,18 +113,35 @@ class Container:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise HostError("write", self.path(name.removesuffix(".new")), error.errno or 0) from None
+            raise HostError("write", self.path(name.removesuffix(_BESIDE)), error.errno or 0) from None
 
     # ---- the record
 
     def save(self, record: Record) -> None:
         """Replace the record, here and on disk."""
+        self._beside = None
         self.write(STATE, record.encode())
         self.record = record
 
     def update(self, **changes: object) -> None:
         """save() with some properties changed."""
         self.save(self.record.changed(**changes))
+
+    def prepare(self, **changes: object) -> Record:
+        """The record with some properties changed, for `commit`; what can be done of that is done."""
+        record = self.record.changed(**changes)
+        self._write(STATE + _BESIDE, record.encode(), os.O_TRUNC)
+        self._beside = record
+        return record
+
+    def commit(self, record: Record) -> None:
+        """save() of a record that was prepared, in one step where no other was saved meanwhile."""
+        if self._beside is not record:
+            self.save(record)
+            return
+        self._beside = None
+        self._replace(STATE)
+        self.record = record
 
     def remove(self) -> None:
         """Remove the directory: the container no longer exists. Everything that it stands for must be gone by now."""

@@ -60,6 +60,7 @@ class Call:
     number: int
     name: str
     ours: bool  # and not a hook's, or of the container's program
+    of_runtime: bool  # by one of its threads, and not by a process that it has started
 
     def __str__(self) -> str:
         return f"process {self.process}, call {self.number}, {self.name}"
@@ -157,11 +158,11 @@ class Server:
             "trace", argv=self.argv(arguments), fault=fault, other=other, deadline_seconds=DEADLINE_SECONDS
         )
         calls: list[Call] = []
+        threads = answer.pop("threads")
         for process, numbers in enumerate(answer.pop("calls")):
             for i, number in enumerate(numbers, 1):
-                calls.append(
-                    Call(process, i, syscall_names().get(number if number >= 0 else -1 - number, "?"), number >= 0)
-                )
+                name = syscall_names().get(number if number >= 0 else -1 - number, "?")
+                calls.append(Call(process, i, name, number >= 0, process == 0 or bool(threads[process])))
         answer["fired"] = syscall_names().get(answer["fired"], "")
         return Done(**answer, calls=tuple(calls))
 

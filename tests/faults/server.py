@@ -43,6 +43,7 @@ class Outcome(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("status", "hung", "fired", "process_count")),
         ("pids", ctypes.c_int32 * MAX_PROCESSES),
+        ("threads", ctypes.c_int32 * MAX_PROCESSES),
         ("counts", ctypes.c_int32 * MAX_PROCESSES),
         ("call_count", ctypes.c_int32),
         ("callers", ctypes.c_int32 * MAX_CALLS),
@@ -164,6 +165,7 @@ def _trace(request: dict[str, Any], tracer: Any) -> dict[str, Any]:
         fired=outcome.fired - 1,
         text=outcome.text.decode(errors="replace"),
         calls=calls,
+        threads=list(outcome.threads[: outcome.process_count]),
     )
 
 

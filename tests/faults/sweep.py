@@ -32,9 +32,7 @@ class Sweep:
         wrong = self.subject.recover()
         assert not wrong, wrong
         return [
-            call
-            for call in done.calls
-            if call.ours and (call.process == 0) == of_runtime and call.name not in CANNOT_FAIL
+            call for call in done.calls if call.ours and call.of_runtime == of_runtime and call.name not in CANNOT_FAIL
         ]
 
     @property

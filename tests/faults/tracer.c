@@ -1,9 +1,9 @@
 /* Runs a process and all that it starts under ptrace(2), counts their system calls, and has one of them go wrong: the
  * caller is killed as it enters the call, or the call fails with a given errno without being executed (but close(2)).
  *
- * Processes are numbered in the order in which they appear; the first is the one that was handed over. Its calls count
- * from the marker on: getpgid(MARKER), which the kernel answers with ESRCH. Where this process ends, all that it traces
- * goes on by itself.
+ * Processes and threads are numbered in the order in which they appear; the first is the one that was handed over. Its
+ * calls count from the marker on: getpgid(MARKER), which the kernel answers with ESRCH. Where this process ends, all
+ * that it traces goes on by itself.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -55,6 +55,7 @@ struct outcome {
     int32_t fired;  /* the number of the call that went wrong, and 1 */
     int32_t process_count;
     int32_t pids[MAX_PROCESSES];
+    int32_t threads[MAX_PROCESSES]; /* bool: of the first process */
     int32_t counts[MAX_PROCESSES];
     int32_t call_count;
     int32_t callers[MAX_CALLS];
@@ -72,6 +73,13 @@ static void expire(int number) {
     expired = 1;
 }
 
+/* Whether it is another thread of the first process. */
+static bool is_thread(pid_t pid) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d", outcome->pids[0], pid);
+    return outcome->process_count && access(path, F_OK) == 0;
+}
+
 static int index_of(pid_t pid) {
     for (int i = 0; i < outcome->process_count; i++)
         if (outcome->pids[i] == pid)
@@ -79,6 +87,7 @@ static int index_of(pid_t pid) {
     if (outcome->process_count == MAX_PROCESSES)
         return MAX_PROCESSES - 1;
     outcome->pids[outcome->process_count] = pid;
+    outcome->threads[outcome->process_count] = is_thread(pid);
     return outcome->process_count++;
 }
 

@@ -526,3 +526,48 @@ def test_timestamps_are_those_of_datetime(time_nsec: int) -> None:
     seconds, nsec = divmod(time_nsec, 10**9)
     expected = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()
     assert timestamp(time_nsec) == f"{expected}.{nsec:09d}Z"
+
+
+# ---- a record that is prepared
+
+
+def on_disk(store: Store) -> str:
+    found = store.load("c1")
+    try:
+        return found.record.status
+    finally:
+        found.close()
+
+
+def test_a_prepared_record_is_there_when_it_is_committed(store: Store) -> None:
+    container = store.create("c1", record())
+    prepared = container.prepare(status=Status.CREATED.value, pid=7)
+    assert (container.record.status, on_disk(store)) == (Status.CREATING.value, Status.CREATING.value)
+    container.commit(prepared)
+    assert container.record == prepared
+    assert on_disk(store) == Status.CREATED.value
+    assert os.listdir(container.dir_fd) == ["state.json"]
+    container.close()
+
+
+def test_what_was_saved_after_it_is_replaced_by_it_too(store: Store) -> None:
+    """The file beside is the other record's then."""
+    container = store.create("c1", record())
+    prepared = container.prepare(status=Status.CREATED.value)
+    container.update(pid=7)
+    container.commit(prepared)
+    assert (container.record, on_disk(store)) == (prepared, Status.CREATED.value)
+    container.commit(prepared)
+    assert on_disk(store) == Status.CREATED.value
+    container.close()
+
+
+def test_one_that_is_not_committed_is_nothing(store: Store) -> None:
+    container = store.create("c1", record())
+    container.prepare(status=Status.CREATED.value)
+    container.close()
+    assert on_disk(store) == Status.CREATING.value
+    found = store.load("c1")
+    found.remove()
+    assert ids(store) == []
+    found.close()

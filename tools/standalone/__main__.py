@@ -24,8 +24,9 @@ from tools.standalone.layout import LayoutError
 from tools.standalone.order import make_order
 
 ROOT = link.ROOT
-# The profile: what is where in the image heap (placement.py), and in the program (order.py).
-PLACEMENT, ORDER = "placement", "order"
+# The profile: what is where in the image heap (placement.py), and in the program (order.py); counts for the compiler
+# (cpython.py).
+PLACEMENT, ORDER, COUNTS = "placement", "order", "counts"
 
 
 def make_archive(build: Path, commit: str) -> Path:
@@ -38,35 +39,55 @@ def make_archive(build: Path, commit: str) -> Path:
 
 
 class Builder:
-    """Makes programs and images below a directory."""
+    """Makes programs and images below a directory. `profile`: of another build, to be used for this one."""
 
-    def __init__(self, build: Path, commit: str) -> None:
-        self.build = build
-        self._compiled: dict[bool, list[Path]] = {}
+    def __init__(self, build: Path, commit: str, profile: Path | None, *, counted: bool) -> None:
+        self.build, self.profile = build, profile
+        self._compiled: dict[link.Variant, list[Path]] = {}
         self.archive = make_archive(build, commit)
         self.python, version = sources.python_source(build)
         if version != sources.python_version():
             print(f"standalone: CPython is {version}; installed is {sources.python_version()}", file=sys.stderr)
-        library, headers = link.python_library(), link.python_headers()
-        self.library = cpython.make_library(build, self.python, library, headers, link.compiler())
         link.write_native(build)
+        library, headers = link.python_library(), link.python_headers()
+        maker = cpython.Maker(build, self.python, library, headers, link.compiler())
+        self.counts = build / COUNTS
+        if counted and profile:
+            shutil.rmtree(self.counts, ignore_errors=True)
+            shutil.copytree(profile / COUNTS, self.counts)
+        elif counted:
+            try:
+                self._count(maker.counting())
+            except (OSError, sources.SourceError, subprocess.CalledProcessError) as error:
+                print(f"standalone: no counts: {error}", file=sys.stderr)
+                shutil.rmtree(self.counts, ignore_errors=True)
+        self.library = maker.make(self.counts)
 
-    def _objects(self, for_profile: bool) -> list[Path]:
-        """What the programs are linked of: for the profile, with other units; else the same for all."""
-        if for_profile not in self._compiled:
-            units = link.units(self.build, self.python, for_profile=for_profile)
-            directory = "objects-profile" if for_profile else "objects"
-            self._compiled[for_profile] = link.compile_units(self.build, units, directory)
-        return self._compiled[for_profile]
+    def _count(self, library: cpython.Library) -> None:
+        """What the usual commands execute of CPython. Kept as long as the library that counts is the same: what they do
+        in Python matters little."""
+        executed = self.counts / cpython.EXECUTED
+        if executed.exists() and executed.stat().st_mtime > library.archive.stat().st_mtime:
+            return
+        self.library = library
+        image = self.save(self.program("program-counting", link.COUNTING), "image-counting")
+        placement.profile(image)
+        cpython.take_counts(library, self.counts)
+
+    def _objects(self, variant: link.Variant) -> list[Path]:
+        """What the programs are linked of; the same for all of a variant."""
+        if variant not in self._compiled:
+            units = link.units(self.build, self.python, variant)
+            self._compiled[variant] = link.compile_units(self.build, units, variant.objects)
+        return self._compiled[variant]
 
     def program(
-        self, name: str, *, can_be_saved: bool = True, for_profile: bool = False, order: Sequence[str] = ()
+        self, name: str, variant: link.Variant = link.USUAL, *, can_be_saved: bool = True, order: Sequence[str] = ()
     ) -> link.Program:
         """A plain binary."""
-        objects = self._objects(for_profile)
-        output = self.build / name
-        options = {"can_be_saved": can_be_saved, "for_profile": for_profile}
-        made = link.link(self.build, objects, self.library, output, **options, order=order)
+        output, library = self.build / name, self.library.archive
+        objects = self._objects(variant)
+        made = link.link(self.build, objects, library, output, variant, can_be_saved=can_be_saved, order=order)
         with output.open("ab") as file:
             file.write(self.archive.read_bytes())
         return made
@@ -88,8 +109,9 @@ class Builder:
         self._place(placement.Blocks.read(first, program.heap_address))
 
     def _order(self, image: Path, sections: Path) -> list[str]:
+        executed = self.counts / cpython.EXECUTED
         try:
-            found = make_order(image, sections)
+            found = make_order(image, sections, executed.read_text().splitlines() if executed.exists() else ())
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"standalone: no order: {error}", file=sys.stderr)
             return []
@@ -100,7 +122,7 @@ class Builder:
         place = self.build / PLACEMENT
         use = placement.Use(set(), set(), set(), set())
         try:
-            profiled = self.program("program-profile", for_profile=True)
+            profiled = self.program("program-profile", link.PROFILE)
             placement.write_placement(place, kept, dict.fromkeys(kept.at, placement.SPREAD))
             image = self.save(profiled, "image-profile", place)
             spread = placement.Blocks.read(image, profiled.heap_address)
@@ -119,17 +141,16 @@ class Builder:
         zones |= dict.fromkeys(use.always & kept.at.keys(), placement.ALWAYS)
         placement.write_placement(place, kept, zones)
 
-    def saved(self, profile: Path | None) -> Path:
-        """`profile`: the directory of the build whose profile is to be used."""
-        if profile is None:
+    def saved(self) -> Path:
+        if self.profile is None:
             self.make_profile()
         else:
             for name in (PLACEMENT, ORDER):
-                shutil.copy(profile / name, self.build / name)
+                shutil.copy(self.profile / name, self.build / name)
         place = self.build / PLACEMENT
         program = self.program("program-saved", order=(self.build / ORDER).read_text().splitlines())
         image = self.save(program, "image", place)
-        for _ in range(4 if profile is None else 0):
+        for _ in range(4 if self.profile is None else 0):
             strays = placement.add_strays(place, placement.Blocks.read(image, program.heap_address))
             if not strays:
                 break
@@ -140,10 +161,10 @@ class Builder:
 
 def make(options: argparse.Namespace) -> Path:
     """The saved image, or the plain binary where none can be made. Raises what says why there is neither."""
-    builder = Builder(options.build.resolve(), options.commit)
+    builder = Builder(options.build.resolve(), options.commit, options.profile, counted=not options.plain)
     if not options.plain:
         try:
-            return builder.saved(options.profile)
+            return builder.saved()
         except (LayoutError, subprocess.CalledProcessError, selftest.SelfTestError) as error:
             print(f"standalone: no saved image: {error}; the plain binary is made instead", file=sys.stderr)
     made = builder.program("program-plain", can_be_saved=False).path

@@ -38,8 +38,6 @@ LIBC_START_SYMBOLS = frozenset(
     __x86_shared_cache_size_half __x86_shared_non_temporal_threshold __x86_string_control
     """.split()
 )
-PROFILE = ("profile.c",)
-PROFILE_HEAP_BYTES = 1 << 30
 ALLOCATORS = ("alloc.c", "image_heap.c")
 NATIVE = ("native.c", "assistant.c", "bpf.c", "seccomp_names.c")
 # What must give the same at every build: fixed.c.
@@ -50,6 +48,23 @@ _FLAGS = ["-O2", "-std=gnu11", "-fwrapv", "-DNDEBUG", "-fno-pie", "-g0"]
 _FLAGS += ["-ffunction-sections", "-fno-asynchronous-unwind-tables"]
 _WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 _LIBRARIES = ["-lseccomp", "-lffi", "-lcap", "-lz", "-lm"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a program has that the others have not: `objects` is the directory of its objects."""
+
+    objects: str
+    sources: tuple[str, ...] = ()
+    wrapped: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    heap_bytes: int | None = None
+
+
+USUAL = Variant("objects")
+# It tells what it does with its pages (placement.py), and what it executes (cpython.py).
+PROFILE = Variant("objects-profile", ("profile.c",), ("_exit",), heap_bytes=1 << 30)
+COUNTING = Variant("objects-counting", ("counting.c",), ("_exit", "__gcov_init"), ("-lgcov",))
 
 
 @dataclass(frozen=True)
@@ -107,19 +122,21 @@ def libc_start_is_known() -> bool:
     return False
 
 
-def units(build: Path, python: Path, *, for_profile: bool = False) -> list[Unit]:
+def units(build: Path, python: Path, variant: Variant) -> list[Unit]:
     modules = python / "Modules"
     core = ("-DPy_BUILD_CORE_BUILTIN", f"-I{modules}")
     cffi = sources.sdist("cffi", build)
     prctl = sources.sdist("python-prctl", build)
-    allocator = ("-D_GNU_SOURCE", "-fno-builtin", *([f"-DHEAP_BYTES=({PROFILE_HEAP_BYTES}ul)"] if for_profile else []))
+    allocator = ["-D_GNU_SOURCE", "-fno-builtin"]
+    if variant.heap_bytes:
+        allocator.append(f"-DHEAP_BYTES=({variant.heap_bytes}ul)")
     early = ("-D_GNU_SOURCE", "-ffreestanding", "-fno-stack-protector")
     native = (f"-I{C_EXT}", "-D_GNU_SOURCE", f'-DOCIRT_INIT_PATH="{build / "ocirt-init"}"')
     return [
-        *(Unit(STANDALONE / name, ("-D_GNU_SOURCE",), ours=True) for name in OURS + (PROFILE if for_profile else ())),
+        *(Unit(STANDALONE / name, ("-D_GNU_SOURCE",), ours=True) for name in OURS + variant.sources),
         *(Unit(STANDALONE / name, early, ours=True) for name in (FIRST, *([START] if libc_start_is_known() else []))),
         Unit(STANDALONE / "frozen.c", (f'-DFROZEN="{build / "frozen"}"',), ours=True),
-        *(Unit(STANDALONE / name, allocator, ours=True) for name in ALLOCATORS),
+        *(Unit(STANDALONE / name, tuple(allocator), ours=True) for name in ALLOCATORS),
         *(Unit(modules / name, core) for name in sources.PYTHON_MODULES),
         Unit(cffi / "src/c/_cffi_backend.c", ("-DFFI_BUILDING=1", "-DUSE__THREAD", "-DHAVE_SYNC_SYNCHRONIZE")),
         Unit(prctl / "_prctlmodule.c"),
@@ -163,9 +180,9 @@ def link(
     objects: list[Path],
     library: Path,
     output: Path,
+    variant: Variant,
     *,
     can_be_saved: bool,
-    for_profile: bool = False,
     order: Sequence[str] = (),
 ) -> Program:
     """Static, at fixed addresses, stripped, without a build id; `library`: cpython.py; `order`: order.py.
@@ -178,12 +195,12 @@ def link(
         script = [f"-Wl,-T,{build / 'layout.ld'}"]
         if platform.machine() == "x86_64":
             script.append("-Wl,-e,window_start")
-    wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *(["_exit"] if for_profile else []))]
+    wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *variant.wrapped)]
     plain = ["-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--gc-sections", "-Wl,-z,noseparate-code"]
     names = [str(path) for path in objects]
     whole, sections = build / f"{output.name}.symbols", build / f"{output.name}.map"
     plain.append(f"-Wl,-Map,{sections}")
-    libraries = [str(library), str(python_library()), *_LIBRARIES]
+    libraries = [str(library), str(python_library()), *_LIBRARIES, *variant.libraries]
     command = [*compiler(), *plain, *script, *wraps, *names, *libraries, "-o", str(whole)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     # What it says of getaddrinfo and dlopen in static programs is right, and they are not used.

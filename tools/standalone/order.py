@@ -3,7 +3,7 @@
 A fault maps sixteen pages of a file. Where the code lies as it came, a `run` has nearly all of it mapped in the end.
 The unit is what the linker moves: one section of one object file, which is a function or a constant in what is compiled
 for the binary. Valgrind tells which addresses were executed or read. It has no clone3(2): what a command does after
-that is not seen.
+that is not seen, but what CPython's own counts tell of it (cpython.py).
 """
 
 from __future__ import annotations
@@ -73,10 +73,22 @@ def used_addresses(trace: Iterable[str]) -> Iterator[int]:
     return (int(line[3 : line.index(",")], 16) for line in trace if line.startswith(_USED))
 
 
-def used_sections(sections: list[Section], addresses: Iterable[int]) -> list[str]:
-    """The patterns of those that have one of the addresses: code in its order, then constants, the largest last."""
+def sections_of(sections: list[Section], functions: Iterable[str]) -> set[Section]:
+    """The code of functions, each as cpython.EXECUTED names it, without what the compiler has found to be cold."""
+    named = set(functions)
+
+    def is_named(section: Section) -> bool:
+        parts = section.name.removeprefix(".text.").removeprefix("hot.").split(".")
+        return section.name.startswith(".text.") and f"{section.file.rpartition(':')[2]} {parts[0]}" in named
+
+    return {section for section in sections if is_named(section)}
+
+
+def used_sections(sections: list[Section], addresses: Iterable[int], functions: Iterable[str] = ()) -> list[str]:
+    """The patterns of those that have one of the addresses, or are of a function: code in its order, then constants,
+    the largest last."""
     starts = [section.address for section in sections]
-    used = set()
+    used = sections_of(sections, functions)
     for address in addresses:
         index = bisect_right(starts, address) - 1
         if index >= 0 and address < starts[index] + sections[index].size:
@@ -87,8 +99,9 @@ def used_sections(sections: list[Section], addresses: Iterable[int]) -> list[str
     return [section.pattern for section in (*code, *constants)]
 
 
-def make_order(image: Path, linker_map: Path) -> list[str]:
-    """Runs the usual commands of an image. Raises OSError where Valgrind isn't installed."""
+def make_order(image: Path, linker_map: Path, executed: Iterable[str]) -> list[str]:
+    """Runs the usual commands of an image. `executed`: lines of cpython.EXECUTED. Raises OSError where Valgrind isn't
+    installed."""
     addresses: set[int] = set()
     with tempfile.TemporaryDirectory(prefix="ocirt-order.") as name:
         make_bundle(image, Path(name) / "bundle", seconds=0)
@@ -100,4 +113,4 @@ def make_order(image: Path, linker_map: Path) -> list[str]:
             subprocess.run(whole, cwd=name, stdin=null, stdout=null, stderr=null, check=False)
             with trace.open() as lines:
                 addresses.update(used_addresses(lines))
-    return used_sections(read_map(linker_map.read_text()), addresses)
+    return used_sections(read_map(linker_map.read_text()), addresses, executed)
