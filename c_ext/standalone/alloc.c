@@ -28,8 +28,8 @@
 /* Spans mapped at once for small blocks, and kept in the pool without being unmapped. */
 #define CHUNK_SPANS 128
 #define LARGE (-1)
-/* What a usual command touches of the first arena. */
-#define ARENA_NEAR_BYTES ((size_t)64 << 10)
+/* What a usual command touches of the first arenas: in the huge page. */
+#define ARENA_NEAR_BYTES ((size_t)384 << 10)
 /* Larger requests are tables and buffers that are mostly not touched. */
 #define NEAR_SPANS 3
 

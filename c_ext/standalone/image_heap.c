@@ -9,7 +9,7 @@
  * - always: what every start writes to, even that of --version.
  * - hot: what a usual start writes to: every use of an object writes its reference count. Together, these blocks need a
  *   fraction of the pages that they would be strewn over.
- * - read: what it reads only.
+ * - read: what it reads only. From here on blocks stay with the file.
  * - sometimes: what a start uses for less usual things.
  * - spread: each block on pages of its own, for the profile that tells the four above.
  * - kept: what is still there when the image is saved.
@@ -78,7 +78,7 @@ static struct zone zones[ZONES];
 static const struct placement *placement;
 static uint32_t serials;
 static int begun;
-static size_t always_bytes, hot_bytes, read_bytes;
+static size_t always_bytes, hot_bytes;
 
 static size_t rounded(size_t value, size_t unit) { return (value + unit - 1) & ~(unit - 1); }
 
@@ -88,7 +88,7 @@ static struct header *header_of(const void *block) { return (struct header *)((c
 static void make_zones(const uint64_t *bytes) {
     char *at = image_hot;
     for (int zone = 0; zone < ZONES; zone++) {
-        if (zone == SOMETIMES)
+        if (zone == READ)
             at = image_heap;
         size_t rest = (size_t)(image_heap + HEAP_BYTES - at);
         size_t size = zone == EARLY ? EARLY_BYTES : zone < OTHER ? rounded(bytes[zone], PAGE_BYTES) : rest;
@@ -99,7 +99,6 @@ static void make_zones(const uint64_t *bytes) {
     }
     always_bytes = rounded(bytes[ALWAYS], PAGE_BYTES);
     hot_bytes = rounded(bytes[HOT], PAGE_BYTES);
-    read_bytes = rounded(bytes[READ], PAGE_BYTES);
 }
 
 int image_heap_place(const char *path) {
@@ -118,7 +117,7 @@ int image_heap_place(const char *path) {
         return -errno;
     size_t hot = EARLY_BYTES, others = 0;
     for (int zone = ALWAYS; zone < OTHER; zone++)
-        *(zone < SOMETIMES ? &hot : &others) += rounded(file->bytes[zone], PAGE_BYTES);
+        *(zone < READ ? &hot : &others) += rounded(file->bytes[zone], PAGE_BYTES);
     if ((size_t)status.st_size != sizeof *file + file->count || hot > HOT_BYTES - RESERVE_BYTES)
         return -EINVAL;
     if (others > HEAP_BYTES / 4 * 3)
@@ -299,7 +298,7 @@ void image_heap_seal(void) {
         zone->large = NULL;
     }
     image_heap_size = (size_t)(zones[OTHER].fresh - image_heap);
-    image_hot_size = EARLY_BYTES + always_bytes + hot_bytes + read_bytes;
+    image_hot_size = EARLY_BYTES + always_bytes + hot_bytes;
     image_heap_sealed = 1;
     placement = NULL;
     runtime_heap_begin(image_hot + image_hot_size, HOT_BYTES - image_hot_size);
