@@ -26,6 +26,8 @@ static struct {
     pthread_t thread;
     void *stack; /* of the thread, and thus of the child until it executes; NULL: there is none */
     int new_network;
+    cpu_set_t cpus;     /* those of the caller */
+    int is_elsewhere;   /* bool: the thread may not run on the caller's */
     int wanted;         /* the caller's word: how many spawns it has asked for, or ENDING */
     int done;           /* the thread's word: 0, then 1 more than the spawns that it has done */
     int asked, ended;   /* the caller's own */
@@ -61,9 +63,23 @@ static int make_network(void) {
     return 1;
 }
 
+/* Where the kernel would have it wait for the caller's own processor, nothing would be done meanwhile: of two that are
+ * idle, Linux 6.18 takes the caller's for half of all new threads. */
+static void stay_elsewhere(pthread_attr_t *attributes) {
+    int here = sched_getcpu();
+    assistant.is_elsewhere = 0;
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof assistant.cpus, &assistant.cpus) != 0)
+        return;
+    cpu_set_t others = assistant.cpus;
+    CPU_CLR(here, &others);
+    assistant.is_elsewhere = CPU_COUNT(&others) && !pthread_attr_setaffinity_np(attributes, sizeof others, &others);
+}
+
 static void *assist(void *nothing) {
     assistant.network = assistant.new_network ? make_network() : 0;
     assistant.image = ocirt_init_image();
+    if (assistant.is_elsewhere) /* for what it spawns */
+        sched_setaffinity(0, sizeof assistant.cpus, &assistant.cpus);
     for (int spawns = 0;; spawns++) {
         set_word(&assistant.done, spawns + 1);
         wait_while(&assistant.wanted, spawns);
@@ -92,6 +108,7 @@ int ocirt_assistant_begin(int new_network) {
     assistant.wanted = assistant.done = assistant.asked = assistant.ended = 0;
     pthread_attr_init(&attributes);
     int error = pthread_attr_setstack(&attributes, assistant.stack, STACK_BYTES);
+    stay_elsewhere(&attributes);
     /* Signals are the caller's to see. */
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
