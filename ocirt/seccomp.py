@@ -226,7 +226,8 @@ def _check_entry(entry: Syscall, at: str) -> int:
         if arg.index > MAX_ARGUMENT:
             raise SpecError(f"{at}/args/{i}/index", f"must be 0 to {MAX_ARGUMENT}", "spec.range")
     # An engine's profile has some hundred names: no loop over those that are well.
-    if "" in entry.names or "\0" in "".join(entry.names):
+    joined = "\0".join(entry.names)
+    if joined.count("\0") != len(entry.names) - 1 or "\0\0" in f"\0{joined}\0":
         i = next(i for i, name in enumerate(entry.names) if not name or "\0" in name)
         raise SpecError(f"{at}/names/{i}", "is no name of a system call")
     return _action(entry.action, entry.errno_ret, at, "action", "errnoRet")

@@ -29,9 +29,12 @@ class DirectoryCache:
     def get(self, source: bytes) -> bytes | None:
         with contextlib.suppress(OSError), _Directory(self.path) as directory_fd:
             fd = os.open(_name(source), os.O_RDONLY | _OPEN, dir_fd=directory_fd)
-            with open(fd, "rb") as file:
-                if _is_ours(os.fstat(fd)):
-                    return _decode(file.read(), source)
+            try:
+                status = os.fstat(fd)
+                # Renamed into its place when it was whole: it never grows. A short read is a miss.
+                return _decode(os.read(fd, status.st_size), source) if _is_ours(status) else None
+            finally:
+                os.close(fd)
         return None
 
     def put(self, source: bytes, value: bytes) -> None:

@@ -28,6 +28,27 @@ typing_extensions unicodedata uuid zipfile
 # CPython specializes a function's bytecode when it has run some times (PEP 659), in more than one step.
 _WARM = 40
 
+# Of the shape of an engine's: rules with and without arguments, with and without an errno.
+_PROFILE: dict[str, Any] = {
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "defaultErrnoRet": 1,
+    "syscalls": [
+        {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
+        {
+            "names": ["personality"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}],
+        },
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+    ],
+}
+
+
+class _Programs(dict[bytes, bytes]):
+    """A cache for compiled profiles."""
+
+    put = dict.__setitem__
+
 
 def prepare() -> Callable[[], None]:
     """Import all, warm up, forget. The interpreter can be saved when this has returned."""
@@ -88,7 +109,11 @@ def _warm_up() -> None:
     resources: Any = importlib.import_module("ocirt.cgroup.resources")
     manager: Any = importlib.import_module("ocirt.cgroup.manager")
     protocol: Any = importlib.import_module("ocirt.protocol")
-    raw = json.dumps(importlib.import_module("ocirt.commands.spec").default_config(), indent=1).encode()
+    seccomp: Any = importlib.import_module("ocirt.seccomp")
+    config = importlib.import_module("ocirt.commands.spec").default_config()
+    config["linux"]["seccomp"] = _PROFILE
+    raw = json.dumps(config, indent=1).encode()
+    programs = _Programs()
     machine = host.Host(cgroup=paths.CgroupHost("/sys/fs/cgroup", "/", "/", "/"))
     state = {"ociVersion": "1.0.2", "id": "a", "bundle": "/b"}
     create = compiler.CreateRequest(container_id="a", bundle="/b", rootfs="/b/rootfs", state=state, cgroup="/a")
@@ -100,6 +125,7 @@ def _warm_up() -> None:
         cli.parse(["--root", "/r", "run", "--bundle", "/b", "a"], flags.Args(table.GLOBAL_FLAGS))
         config = spec.parse_config(load.decode(raw, "config.json"))
         spec.check_spec(config)
+        seccomp.compile_seccomp(config.linux.seccomp, cache=programs)
         compiler.compile_create(config, machine, create).plan.encode()
         compiler.compile_exec(config.process, config, machine, execute).plan.encode()
         resources.compile_resources(config.linux.resources)
