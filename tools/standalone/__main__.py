@@ -72,7 +72,7 @@ class Builder:
         self.library = library
         image = self.save(self.program("program-counting", link.COUNTING), "image-counting")
         placement.profile(image)
-        cpython.take_counts(library, self.counts)
+        cpython.take_counts(library, self.build / link.COUNTING.objects, self.counts)
 
     def _objects(self, variant: link.Variant) -> list[Path]:
         """What the programs are linked of; the same for all of a variant."""

@@ -43,7 +43,7 @@ _FLAGS += ["-fstack-protector-strong", "-D_FORTIFY_SOURCE=2"]
 # Nothing is thrown across CPython's frames: no tables to unwind them by, 300 KB.
 _FLAGS += ["-fno-asynchronous-unwind-tables"]
 # Counts of values would be kept in memory that is asked for at run time, when there is none yet.
-_COUNTING = ["-fprofile-generate", "-fprofile-update=single", "-fno-profile-values", "-ftest-coverage"]
+COUNTING_FLAGS = ("-fprofile-generate", "-fprofile-update=single", "-fno-profile-values", "-ftest-coverage")
 # Code that is executed once or twice is not to be unrolled, which the use of counts otherwise means.
 _COUNTED = ["-fprofile-use", "-fno-profile-values", "-fno-unroll-loops", "-fno-peel-loops", "-fno-tracer"]
 _COUNTED += ["-fno-split-loops", "-fno-unswitch-loops", "-fno-tree-vectorize"]
@@ -69,7 +69,7 @@ class Maker:
 
     def counting(self) -> Library:
         """The one that counts. Raises CalledProcessError."""
-        return self._make("cpython-counting", _COUNTING, [])
+        return self._make("cpython-counting", COUNTING_FLAGS, [])
 
     def make(self, counts: Path) -> Library:
         """The one to be linked in the end, by the counts in a directory if there are any. Raises CalledProcessError."""
@@ -112,14 +112,15 @@ class Maker:
                     yield member, [*common, *builtin, "-c", str(file), "-o", str(directory / member)]
 
 
-def take_counts(library: Library, counts: Path) -> None:
-    """From beside the objects of a library that has counted: the counts, and the names of what was executed."""
+def take_counts(library: Library, others: Path, counts: Path) -> None:
+    """From beside the objects of a library that has counted: the counts, and the names of what was executed, of it and
+    of other objects."""
     shutil.rmtree(counts, ignore_errors=True)
     counts.mkdir(parents=True)
     files = sorted(library.objects.glob("*.gcda"))
     for path in files:
         shutil.copy(path, counts)
-    names = [f"{path.stem}.o {name}" for path in files for name in _executed(path)]
+    names = [f"{path.stem}.o {name}" for path in (*files, *others.glob("*.gcda")) for name in _executed(path)]
     (counts / EXECUTED).write_text("".join(f"{line}\n" for line in sorted(names)))
 
 

@@ -24,7 +24,7 @@ _DATA = re.compile(r"(  \.data\s*:\s*\{\s*)(\*\(\.data \.data\.\* \.gnu\.linkonc
 _BSS = re.compile(r"\*\(\.bss \.bss\.\* \.gnu\.linkonce\.b\.\*\)(\s*)\*\(COMMON\)([^}]*\})")
 _TEXT = re.compile(r"(?<=\n)  \.text\s*:\s*\{")
 # Equal ones are one, wherever they come from.
-_STRINGS = "*(.rodata.str* .rodata.cst*)"
+_STRINGS = "*(.rodata.str* .rodata.cst* .rodata.*.str* .rodata.*.cst*)"
 _HEAP = "*image_heap.o"
 
 
@@ -44,7 +44,8 @@ def linker_script(compiler: Sequence[str], order: Sequence[str] = ()) -> str:
     others = f"*(EXCLUDE_FILE({_HEAP}) .bss EXCLUDE_FILE({_HEAP}) .bss.* .gnu.linkonce.b.*)"
     boundary = f"  . = ALIGN({HUGE_PAGE_BYTES:#x});\n"
     libc_data = f"  .libc_data : {{ {libc} *(__libc_freeres_ptrs) }}\n{boundary}"
-    heap = f"\n{boundary}  .image_heap : {{ {_HEAP}(.bss.heap) saved_end = .; }}"
+    # Where no page is between the two, the linker makes one segment of them.
+    heap = f"\n  . = . + 0x2000;\n{boundary}  .image_heap : {{ {_HEAP}(.bss.heap) saved_end = .; }}"
     text_used = " ".join(pattern for pattern in order if "(.text" in pattern)
     rodata_used = " ".join(pattern for pattern in order if "(.rodata" in pattern)
     used = f"  .text_used : {{ {text_used} }}\n  .rodata_used : {{ {_STRINGS} {rodata_used} }}\n" if order else ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.standalone import layout, sources
+from tools.standalone import cpython, layout, sources
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 C_EXT = ROOT / "c_ext"
@@ -56,6 +56,7 @@ class Variant:
 
     objects: str
     sources: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     wrapped: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     heap_bytes: int | None = None
@@ -63,8 +64,10 @@ class Variant:
 
 USUAL = Variant("objects")
 # It tells what it does with its pages (placement.py), and what it executes (cpython.py).
-PROFILE = Variant("objects-profile", ("profile.c",), ("_exit",), heap_bytes=1 << 30)
-COUNTING = Variant("objects-counting", ("counting.c",), ("_exit", "__gcov_init"), ("-lgcov",))
+PROFILE = Variant("objects-profile", ("profile.c",), wrapped=("_exit",), heap_bytes=1 << 30)
+COUNTING = Variant(
+    "objects-counting", ("counting.c",), cpython.COUNTING_FLAGS, ("_exit", "__gcov_init"), libraries=("-lgcov",)
+)
 
 
 @dataclass(frozen=True)
@@ -124,22 +127,24 @@ def libc_start_is_known() -> bool:
 
 def units(build: Path, python: Path, variant: Variant) -> list[Unit]:
     modules = python / "Modules"
-    core = ("-DPy_BUILD_CORE_BUILTIN", f"-I{modules}")
+    # What comes before libc, and the allocators, may not count.
+    count = variant.flags
+    core = ("-DPy_BUILD_CORE_BUILTIN", f"-I{modules}", *count)
     cffi = sources.sdist("cffi", build)
     prctl = sources.sdist("python-prctl", build)
     allocator = ["-D_GNU_SOURCE", "-fno-builtin"]
     if variant.heap_bytes:
         allocator.append(f"-DHEAP_BYTES=({variant.heap_bytes}ul)")
     early = ("-D_GNU_SOURCE", "-ffreestanding", "-fno-stack-protector")
-    native = (f"-I{C_EXT}", "-D_GNU_SOURCE", f'-DOCIRT_INIT_PATH="{build / "ocirt-init"}"')
+    native = (f"-I{C_EXT}", "-D_GNU_SOURCE", f'-DOCIRT_INIT_PATH="{build / "ocirt-init"}"', *count)
     return [
         *(Unit(STANDALONE / name, ("-D_GNU_SOURCE",), ours=True) for name in OURS + variant.sources),
         *(Unit(STANDALONE / name, early, ours=True) for name in (FIRST, *([START] if libc_start_is_known() else []))),
         Unit(STANDALONE / "frozen.c", (f'-DFROZEN="{build / "frozen"}"',), ours=True),
         *(Unit(STANDALONE / name, tuple(allocator), ours=True) for name in ALLOCATORS),
         *(Unit(modules / name, core) for name in sources.PYTHON_MODULES),
-        Unit(cffi / "src/c/_cffi_backend.c", ("-DFFI_BUILDING=1", "-DUSE__THREAD", "-DHAVE_SYNC_SYNCHRONIZE")),
-        Unit(prctl / "_prctlmodule.c"),
+        Unit(cffi / "src/c/_cffi_backend.c", ("-DFFI_BUILDING=1", "-DUSE__THREAD", "-DHAVE_SYNC_SYNCHRONIZE", *count)),
+        Unit(prctl / "_prctlmodule.c", count),
         Unit(build / "_native.c", native),
         *(Unit(C_EXT / name, native, ours=True) for name in NATIVE),
     ]

@@ -18,9 +18,13 @@ from pathlib import Path
 
 from tools.standalone.placement import make_bundle
 
-_COMMANDS = (("--version",), ("create", "--bundle", "bundle", "one"), ("state", "one"), ("delete", "--force", "one"))
+_RUN, _CREATE = ("run", "--bundle", "bundle", "one"), ("create", "--bundle", "bundle", "one")
+_COMMANDS = (("--version",), _RUN, _CREATE, ("state", "one"), ("delete", "--force", "one"))
+# Valgrind hides the vDSO, which libc looks at when it starts, and what libc does behind clone3(2).
+_UNSEEN = "dl-object dl-setup_hash dl-lookup lowlevellock signal waitid poll recvmsg sendmsg futex-internal".split()
+_UNSEEN += "nptl_deallocate_tsd res-thread-freeres thread-freeres".split()
 # Those of equal strings and numbers (SHF_MERGE) become one in the output, wherever they come from.
-_MOVED = re.compile(r"\.text(\..+)?|\.rodata(\.(?!str|cst).+)?")
+_MOVED = re.compile(r"\.text(\..+)?|\.rodata(?!\.(.+\.)?(str|cst)\d)(\..+)?")
 _LINE = re.compile(r" (\.\S+)?\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)")
 _ALONE = re.compile(r" (\.\S+)")
 _MEMBER = re.compile(r".*/([^/(]+\.a)\(([^)]+)\)")
@@ -78,8 +82,11 @@ def sections_of(sections: list[Section], functions: Iterable[str]) -> set[Sectio
     named = set(functions)
 
     def is_named(section: Section) -> bool:
+        member = re.split("[:/]", section.file)[-1]
+        if section.name == ".text" and section.file == f"*libc.a:{member}" and member.removesuffix(".o") in _UNSEEN:
+            return True
         parts = section.name.removeprefix(".text.").removeprefix("hot.").split(".")
-        return section.name.startswith(".text.") and f"{section.file.rpartition(':')[2]} {parts[0]}" in named
+        return section.name.startswith(".text.") and f"{member} {parts[0]}" in named
 
     return {section for section in sections if is_named(section)}
 

@@ -24,6 +24,8 @@ from tools.mkrootfs import make_rootfs
 
 ALWAYS, HOT, READ, SOMETIMES, SPREAD, KEPT, OTHER = range(1, 8)  # 0: before there is a placement
 PAGE_BYTES = 4096
+# A block of so many pages, of which one is used, costs less in the company of others than by itself.
+SMALL_PAGES = 4
 _HEADER = struct.Struct("<II")
 _SERIAL = (1 << 22) - 1
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -111,7 +113,7 @@ def used_blocks(blocks: Blocks, told: Iterable[bytes], told_sometimes: Iterable[
         return [{i for i, flag in enumerate(record) if flag in flags} for record in records]
 
     def touched(some: set[int]) -> set[int]:
-        return {serial for serial, chunk in blocks.at.items() if _share(chunk, some) >= 0.5}
+        return {serial for serial, chunk in blocks.at.items() if _is_used(chunk, some)}
 
     told = list(told)
     every = pages(told, b"w")
@@ -125,11 +127,12 @@ def used_blocks(blocks: Blocks, told: Iterable[bytes], told_sometimes: Iterable[
     return Use(always, written - always, read - written, sometimes - read - written)
 
 
-def _share(chunk: tuple[int, int], pages: set[int]) -> float:
+def _is_used(chunk: tuple[int, int], pages: set[int]) -> bool:
     """Of a large table a start uses a few entries: it stays where it is."""
     offset, size = chunk
     own = range(offset // PAGE_BYTES, (offset + size - 1) // PAGE_BYTES + 1)
-    return sum(page in pages for page in own) / len(own)
+    used = sum(page in pages for page in own)
+    return used >= len(own) / 2 or (used > 0 and len(own) <= SMALL_PAGES)
 
 
 def drop_from_page_cache(path: Path) -> None:
