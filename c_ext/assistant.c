@@ -27,7 +27,7 @@ static struct {
     void *stack; /* of the thread, and thus of the child until it executes; NULL: there is none */
     int new_network;
     cpu_set_t cpus;     /* those of the caller */
-    int is_elsewhere;   /* bool: the thread may not run on the caller's */
+    int is_elsewhere;   /* bool: the thread may not begin on the caller's */
     int wanted;         /* the caller's word: how many spawns it has asked for, or ENDING */
     int done;           /* the thread's word: 0, then 1 more than the spawns that it has done */
     int asked, ended;   /* the caller's own */
@@ -76,10 +76,10 @@ static void stay_elsewhere(pthread_attr_t *attributes) {
 }
 
 static void *assist(void *nothing) {
+    if (assistant.is_elsewhere)
+        sched_setaffinity(0, sizeof assistant.cpus, &assistant.cpus);
     assistant.network = assistant.new_network ? make_network() : 0;
     assistant.image = ocirt_init_image();
-    if (assistant.is_elsewhere) /* for what it spawns */
-        sched_setaffinity(0, sizeof assistant.cpus, &assistant.cpus);
     for (int spawns = 0;; spawns++) {
         set_word(&assistant.done, spawns + 1);
         wait_while(&assistant.wanted, spawns);
@@ -125,17 +125,24 @@ int ocirt_assistant_begin(int new_network) {
 
 static int is_there(void) { return assistant.stack && !assistant.ended; }
 
+/* Where all others are busy, it may take the caller's processor, which is free now. */
+static void await_preparation(void) {
+    if (!word(&assistant.done) && assistant.is_elsewhere)
+        pthread_setaffinity_np(assistant.thread, sizeof assistant.cpus, &assistant.cpus);
+    wait_while(&assistant.done, 0);
+}
+
 int ocirt_assistant_network(void) {
     if (!is_there())
         return 0;
-    wait_while(&assistant.done, 0);
+    await_preparation();
     return assistant.network;
 }
 
 int ocirt_assistant_image(void) {
     if (!is_there())
         return ocirt_init_image();
-    wait_while(&assistant.done, 0);
+    await_preparation();
     int image = __atomic_exchange_n(&assistant.image, TAKEN, __ATOMIC_ACQ_REL);
     return image == TAKEN ? ocirt_init_image() : image;
 }

@@ -48,6 +48,11 @@ def children() -> set[str]:
     return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
 
 
+def status_of(thread: str) -> dict[str, str]:
+    lines = Path(f"/proc/self/task/{thread}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines)
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No descriptor and no thread, which may be on its way out."""
@@ -152,9 +157,18 @@ def test_signals_are_the_callers() -> None:
         before = set(os.listdir("/proc/self/task"))
         assistant.begin()
         (thread,) = set(os.listdir("/proc/self/task")) - before
-        with open(f"/proc/self/task/{thread}/status") as status:
-            blocked = next(int(line.split()[1], 16) for line in status if line.startswith("SigBlk:"))
+        blocked = int(status_of(thread)["SigBlk"], 16)
         assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD))
+
+
+def test_what_it_spawns_may_run_on_all_processors_of_the_caller() -> None:
+    """The thread itself begins on another one than the caller's."""
+    with contextlib.closing(Assistant()) as assistant:
+        before = set(os.listdir("/proc/self/task"))
+        assistant.begin()
+        (thread,) = set(os.listdir("/proc/self/task")) - before
+        assistant.has_network()
+        assert status_of(thread)["Cpus_allowed"] == status_of(str(os.getpid()))["Cpus_allowed"]
 
 
 @pytest.mark.parametrize(
