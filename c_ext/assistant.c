@@ -30,7 +30,7 @@ static struct {
     int is_elsewhere;   /* bool: the thread may not begin on the caller's */
     int wanted;         /* the caller's word: how many spawns it has asked for, or ENDING */
     int done;           /* the thread's word: 0, then 1 more than the spawns that it has done */
-    int asked, ended;   /* the caller's own */
+    int asked;          /* the caller's own */
     int network, image; /* from done 1 on: 1 where the namespace is there, or an errno; the memfd, an errno or TAKEN */
     struct spawn *request;
     int pid, pidfd;
@@ -97,15 +97,14 @@ static void *assist(void *nothing) {
 int ocirt_assistant_begin(int new_network) {
     pthread_attr_t attributes;
     sigset_t all, before;
-    ocirt_assistant_end();
-    if (assistant.stack)
+    if (assistant.stack) /* of one that has ended */
         pthread_join(assistant.thread, NULL);
     else /* of the heap, where a short process has memory already */
         assistant.stack = malloc(STACK_BYTES);
     if (!assistant.stack)
         return -ENOMEM;
     assistant.new_network = new_network;
-    assistant.wanted = assistant.done = assistant.asked = assistant.ended = 0;
+    assistant.wanted = assistant.done = assistant.asked = 0;
     pthread_attr_init(&attributes);
     int error = pthread_attr_setstack(&attributes, assistant.stack, STACK_BYTES);
     stay_elsewhere(&attributes);
@@ -123,8 +122,6 @@ int ocirt_assistant_begin(int new_network) {
     return -error;
 }
 
-static int is_there(void) { return assistant.stack && !assistant.ended; }
-
 /* Where all others are busy, it may take the caller's processor, which is free now. */
 static void await_preparation(void) {
     if (!word(&assistant.done) && assistant.is_elsewhere)
@@ -133,40 +130,25 @@ static void await_preparation(void) {
 }
 
 int ocirt_assistant_network(void) {
-    if (!is_there())
-        return 0;
     await_preparation();
     return assistant.network;
 }
 
 int ocirt_assistant_image(void) {
-    if (!is_there())
-        return ocirt_init_image();
     await_preparation();
     int image = __atomic_exchange_n(&assistant.image, TAKEN, __ATOMIC_ACQ_REL);
     return image == TAKEN ? ocirt_init_image() : image;
 }
 
 void ocirt_assistant_spawn(struct spawn *request) {
-    if (!is_there()) {
-        assistant.pidfd = -1;
-        assistant.pid = ocirt_spawn(request, &assistant.pidfd);
-        return;
-    }
     assistant.request = request;
     set_word(&assistant.wanted, ++assistant.asked);
 }
 
 int ocirt_assistant_spawned(int *pidfd) {
-    if (is_there())
-        wait_while(&assistant.done, assistant.asked);
+    wait_while(&assistant.done, assistant.asked);
     *pidfd = assistant.pidfd;
     return assistant.pid;
 }
 
-void ocirt_assistant_end(void) {
-    if (!is_there())
-        return;
-    assistant.ended = 1;
-    set_word(&assistant.wanted, ENDING);
-}
+void ocirt_assistant_end(void) { set_word(&assistant.wanted, ENDING); }

@@ -29,7 +29,7 @@ int ocirt_spawn(struct spawn *request, int *pidfd); /* the pid; an execve that f
 
 /* A thread for what takes the kernel long, while the caller goes on. It begins with a new network namespace, if it is
  * to have one, whose loopback interface is up, and ocirt-init's memfd. What it spawns is born in that namespace. One at
- * a time: begin gives 0. Where there is none, image and spawn do it all at once. */
+ * a time: begin gives 0, and the others are for after that. */
 int ocirt_assistant_begin(int new_network);
 int ocirt_assistant_network(void);                 /* waits: 1 where it has made the namespace, else 0 or an errno */
 int ocirt_assistant_image(void);                   /* waits: a memfd of ocirt-init, the caller's to close */

@@ -91,6 +91,18 @@ def test_without_a_new_namespace_it_spawns_in_the_callers(begun: bool) -> None:
 
 
 @pytest.mark.root
+def test_what_others_spawn_meanwhile_is_born_in_the_callers() -> None:
+    """systemd's placeholder, or the holder of a user namespace."""
+    with contextlib.closing(Assistant()) as assistant:
+        assistant.begin(config(NETWORK))
+        with Session.start(WAITS) as other, Session.start(WAITS, assistant=assistant) as session:
+            assert os.readlink(f"/proc/{other.pid}/ns/net") == os.readlink("/proc/self/ns/net")
+            assert os.readlink(f"/proc/{session.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+            other.end()
+            session.end()
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_spawn_after_another(begun: bool) -> None:
     with contextlib.closing(Assistant()) as assistant:

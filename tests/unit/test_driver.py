@@ -51,6 +51,7 @@ class Refusing(Assistant):
     """Does not spawn in a new pid namespace, or not at all; with `born`, there was a process that could not execute."""
 
     def __init__(self, *, all_of_them: bool, born: bool = False) -> None:
+        super().__init__()
         self.tried: list[bool] = []
         self._all, self._born = all_of_them, born
         self._refused = False
