@@ -41,6 +41,9 @@ size_t image_heap_usable(const void *block);
 /* Ends the time before main(). Where blocks go: a file of tools/standalone/placement.py, or NULL. 0 or -errno. */
 int image_heap_place(const char *path);
 
+/* The next block's number is a round one: a block more or less before it changes no number behind it. */
+void image_heap_begin_step(void);
+
 /* Ends the time before the save: zeroes what is free, so that the image holds no leftovers, and begins the runtime
  * heap. */
 void image_heap_seal(void);

@@ -41,6 +41,9 @@
 #define JOIN_BYTES ((size_t)256 << 10)
 
 #define MAX_SERIAL ((1u << 22) - 1)
+/* The build is not deterministic to the last block, since it asks the kernel: numbers go on at a round one with each
+ * module that is imported. */
+#define STEP_SERIALS 1024
 
 struct header {
     uint32_t bytes;       /* of the chunk, header included */
@@ -219,6 +222,8 @@ static struct chunk *take(enum zone_name name, size_t bytes) {
     }
     return chunk ? chunk : take_fresh(zone, bytes, ALIGNMENT);
 }
+
+void image_heap_begin_step(void) { serials = (uint32_t)rounded(serials, STEP_SERIALS); }
 
 void *image_heap_alloc(size_t bytes) {
     if (bytes > HEAP_BYTES || serials == MAX_SERIAL - 1)

@@ -23,7 +23,19 @@
 
 static PyObject *program; /* ocirt.cli.main, in the saved image */
 
-/* ---- the module _ocirt_standalone: what ocirt can ask about its own form ---- */
+/* ---- the module _ocirt_standalone: what ocirt can ask about its own form, and a word of the image's builder ---- */
+
+static PyObject *begin_step(PyObject *module, PyObject *nothing) {
+    (void)module, (void)nothing;
+    if (image_is_being_made)
+        image_heap_begin_step();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"begin_step", begin_step, METH_NOARGS, "Blocks are counted from a round number on."},
+    {NULL, NULL, 0, NULL},
+};
 
 static int exec_module(PyObject *module) {
     return PyModule_AddStringConstant(module, "form", image_can_be_saved() ? "saved" : "plain");
@@ -31,7 +43,7 @@ static int exec_module(PyObject *module) {
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, exec_module}, {0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_ocirt_standalone",
-                                        .m_doc = "The form of this binary.", .m_slots = slots};
+                                        .m_doc = "The form of this binary.", .m_methods = functions, .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__ocirt_standalone(void) { return PyModuleDef_Init(&definition); }
 

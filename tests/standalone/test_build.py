@@ -79,6 +79,34 @@ def test_where_none_can_be_made(tmp_path: Path) -> None:
     assert not (tmp_path / "binary").exists()
 
 
+@pytest.mark.parametrize(("fits", "made"), [([True], 1), ([False, True], 2), ([False] * 9, builder.PROFILES)])
+def test_a_profile_that_does_not_fit_is_made_anew(
+    fits: list[bool], made: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where the kernel has said something else meanwhile, so that there is a block more or less."""
+    one = builder.Builder.__new__(builder.Builder)
+    images = iter((Path(f"image-{i}"), fit) for i, fit in enumerate(fits))
+    monkeypatch.setattr(one, "_placed_image", lambda: next(images))
+    monkeypatch.setattr(selftest, "check", lambda *_: None)
+    assert one.saved() == Path(f"image-{made - 1}")
+    assert capfd.readouterr().err.count("it is made anew") == made - 1
+
+
+def test_blocks_without_a_place_are_few_or_the_profile_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = builder.Builder.__new__(builder.Builder)
+    one.build = tmp_path
+    blocks = placement.Blocks({serial: (serial * 64, 64) for serial in range(1, 1001)})
+    monkeypatch.setattr(placement.Blocks, "read", classmethod(lambda *_: blocks))
+    monkeypatch.setattr(one, "save", lambda *_: tmp_path / "image")
+    program = link.Program(tmp_path, 0, tmp_path)
+    for unknown, fits in ((0, True), (10, True), (11, False)):
+        known = dict.fromkeys(range(1, 1001 - unknown), placement.KEPT)
+        placement.write_placement(tmp_path / builder.PLACEMENT, blocks, known)
+        assert one._place_strays(program, tmp_path / "image") is fits
+
+
 def test_the_commits_file_is_new_where_the_commit_is(tmp_path: Path) -> None:
     """Which is what make goes by."""
     file = tmp_path / "build" / "commit"

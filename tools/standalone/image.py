@@ -83,6 +83,12 @@ def _import_all() -> None:
             importlib.import_module(module.removesuffix("/__init__").replace("/", "."))
             gc.collect()  # what is left over must not lie between what is kept
             gc.freeze()
+            _begin_step()
+
+
+def _begin_step() -> None:
+    """What comes now has the same place in every image, whatever has happened before."""
+    importlib.import_module("_ocirt_standalone").begin_step()
 
 
 def _read_data() -> None:
@@ -119,8 +125,11 @@ def _warm_up() -> None:
     create = compiler.CreateRequest(container_id="a", bundle="/b", rootfs="/b/rootfs", state=state, cgroup="/a")
     execute = compiler.ExecRequest(container_id="a", rootfs="/b/rootfs", namespaces=constants.CLONE_NEWNS)
     cgroup = manager.CgroupRecord(manager="cgroupfs", path="/a")
+    _begin_step()
     _call_system()
+    _begin_step()
     _use_native()
+    _begin_step()
     for _ in range(_WARM):
         cli.parse(["--root", "/r", "run", "--bundle", "/b", "a"], flags.Args(table.GLOBAL_FLAGS))
         config = spec.parse_config(load.decode(raw, "config.json"))
