@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,14 @@ def test_a_profile_that_does_not_fit_is_made_anew(
     monkeypatch.setattr(selftest, "check", lambda *_: None)
     assert one.saved() == Path(f"image-{made - 1}")
     assert capfd.readouterr().err.count("it is made anew") == made - 1
+
+
+def test_the_largest_block_has_room_to_grow(tmp_path: Path) -> None:
+    blocks = placement.Blocks({1: (8, 1 << 20), 2: ((1 << 20) + 16, 64)})
+    placement.write_placement(tmp_path / "placement", blocks, dict.fromkeys(blocks.at, placement.KEPT))
+    rooms = struct.unpack_from("<7Q", (tmp_path / "placement").read_bytes())
+    assert rooms[placement.KEPT] > 5 << 20
+    assert sum(rooms) == rooms[placement.KEPT]
 
 
 def test_blocks_without_a_place_are_few_or_the_profile_does_not_fit(
