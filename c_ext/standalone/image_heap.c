@@ -237,6 +237,10 @@ void *image_heap_alloc(size_t bytes) {
     uint32_t serial = begun ? ++serials : MAX_SERIAL;
     enum zone_name name = zone_of_serial(serial);
     struct chunk *chunk = take(name, wanted);
+    /* One that its zone has no room for is not what the placement took it for. Behind all that is gone it would make
+     * the file as long as all that. */
+    if (!chunk && name < KEPT)
+        chunk = take(KEPT, wanted);
     if (!chunk && name != OTHER)
         chunk = take(OTHER, wanted);
     if (!chunk)
