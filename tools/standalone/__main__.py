@@ -56,7 +56,8 @@ class Builder:
         self.counts = build / COUNTS
         if counted and profile:
             shutil.rmtree(self.counts, ignore_errors=True)
-            shutil.copytree(profile / COUNTS, self.counts)
+            if (profile / COUNTS).exists():
+                shutil.copytree(profile / COUNTS, self.counts)
         elif counted:
             try:
                 self._count(maker.counting())
