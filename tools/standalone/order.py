@@ -23,6 +23,8 @@ _COMMANDS = (("--version",), _RUN, _CREATE, ("state", "one"), ("delete", "--forc
 # Valgrind hides the vDSO, which libc looks at when it starts, and what libc does behind clone3(2).
 _UNSEEN = "dl-object dl-setup_hash dl-lookup lowlevellock signal waitid poll recvmsg sendmsg futex-internal".split()
 _UNSEEN += "nptl_deallocate_tsd res-thread-freeres thread-freeres".split()
+# ocirt-init, which only the kernel reads, when it is copied into a memfd.
+_INIT = "*/native.o(.rodata)"
 # Those of equal strings and numbers (SHF_MERGE) become one in the output, wherever they come from.
 _MOVED = re.compile(r"\.text(\..+)?|\.rodata(?!\.(.+\.)?(str|cst)\d)(\..+)?")
 _LINE = re.compile(r" (\.\S+)?\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)")
@@ -120,4 +122,4 @@ def make_order(image: Path, linker_map: Path, executed: Iterable[str]) -> list[s
             subprocess.run(whole, cwd=name, stdin=null, stdout=null, stderr=null, check=False)
             with trace.open() as lines:
                 addresses.update(used_addresses(lines))
-    return used_sections(read_map(linker_map.read_text()), addresses, executed)
+    return list(dict.fromkeys([*used_sections(read_map(linker_map.read_text()), addresses, executed), _INIT]))
