@@ -30,7 +30,6 @@ static struct {
     int is_elsewhere;   /* bool: the thread may not begin on the caller's */
     int wanted;         /* the caller's word: how many spawns it has asked for, or ENDING */
     int done;           /* the thread's word: 0, then 1 more than the spawns that it has done */
-    int asked;          /* the caller's own */
     int network, image; /* from done 1 on: 1 where the namespace is there, or an errno; the memfd, an errno or TAKEN */
     struct spawn *request;
     int pid, pidfd;
@@ -104,7 +103,7 @@ int ocirt_assistant_begin(int new_network) {
     if (!assistant.stack)
         return -ENOMEM;
     assistant.new_network = new_network;
-    assistant.wanted = assistant.done = assistant.asked = 0;
+    assistant.wanted = assistant.done = 0;
     pthread_attr_init(&attributes);
     int error = pthread_attr_setstack(&attributes, assistant.stack, STACK_BYTES);
     stay_elsewhere(&attributes);
@@ -142,11 +141,11 @@ int ocirt_assistant_image(void) {
 
 void ocirt_assistant_spawn(struct spawn *request) {
     assistant.request = request;
-    set_word(&assistant.wanted, ++assistant.asked);
+    set_word(&assistant.wanted, assistant.wanted + 1); /* nobody else writes it */
 }
 
 int ocirt_assistant_spawned(int *pidfd) {
-    wait_while(&assistant.done, assistant.asked);
+    wait_while(&assistant.done, assistant.wanted);
     *pidfd = assistant.pidfd;
     return assistant.pid;
 }

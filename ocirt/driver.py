@@ -114,7 +114,6 @@ def _spawn(request: Any, plan: Plan, plan_fd: int, assistant: Assistant) -> tupl
 def _spawn_once(request: Any, plan: Plan, alone: bool, born_in: int, assistant: Assistant) -> tuple[int, int, bytes]:
     request.new_pids = bool(born_in & k.CLONE_NEWPID)
     assistant.spawn(request)
-    pid = pidfd = -1
     try:
         data = plan.encode(alone=alone, born_in=born_in)
     except BaseException:

@@ -41,8 +41,8 @@
 #define JOIN_BYTES ((size_t)256 << 10)
 
 #define MAX_SERIAL ((1u << 22) - 1)
-/* The build is not deterministic to the last block, since it asks the kernel: numbers go on at a round one with each
- * module that is imported. */
+/* Two runs of one program have differed by a block, for a reason that is not known: numbers go on at a round one with
+ * each module that is imported. */
 #define STEP_SERIALS 1024
 
 struct header {

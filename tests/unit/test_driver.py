@@ -64,12 +64,21 @@ class Refusing(Assistant):
             super().spawn(request)
 
     def spawned(self) -> tuple[int, int]:
-        return (-errno.ENOSPC, -1) if self._refused else super().spawned()
+        return (-errno.EAGAIN, -1) if self._refused else super().spawned()
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_refused_spawn_is_done_with_two_processes(refused: bool) -> None:
+def test_a_refused_spawn_is_done_with_two_processes(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    encode = Plan.encode
+
+    def encoding(plan: Plan, *, alone: bool = False, born_in: int = 0) -> bytes:
+        data = encode(plan, alone=alone, born_in=born_in)
+        tried.append((alone, bool(header(data).flags & lib.PLAN_ALONE), header(data).clone_flags & k.CLONE_NEWPID))
+        return data
+
+    monkeypatch.setattr(Plan, "encode", encoding)
     assistant = Refusing(all_of_them=False) if refused else Assistant()
     plan = Plan(ops=WAITS, clone_flags=k.CLONE_NEWPID)
     with driver.Session.start(plan, assistant=assistant) as session:
@@ -79,6 +88,7 @@ def test_a_refused_spawn_is_done_with_two_processes(refused: bool) -> None:
         assert seen == [session.pid] * 2
         assert inside != os.readlink("/proc/self/ns/pid")
         session.end()
+    assert tried == [(True, True, 0)] + [(False, False, k.CLONE_NEWPID)] * refused
     assert not isinstance(assistant, Refusing) or assistant.tried == [True, False]
 
 
@@ -87,7 +97,7 @@ def test_a_spawn_that_fails_is_an_error(born: bool, tried: list[bool]) -> None:
     """At once where there was a process, which could not execute."""
     assistant = Refusing(all_of_them=True, born=born)
     before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(OcirtError, match="clone3 ocirt-init: no space left on device"):
+    with pytest.raises(OcirtError, match="clone3 ocirt-init: resource temporarily unavailable"):
         driver.Session.start(Plan(ops=WAITS, clone_flags=k.CLONE_NEWPID), assistant=assistant)
     assert len(os.listdir("/proc/self/fd")) == before
     assert assistant.tried == tried

@@ -75,8 +75,7 @@ def write_placement(path: Path, blocks: Blocks, zones: dict[int, int]) -> None:
     for serial, zone in zones.items():
         table[serial - 1] = zone
     rooms = [size + size // 64 + PAGE_BYTES if size else 0 for size in sizes]
-    # The largest table, that of all strings, is made anew beside the old one whenever it grows. Without room for it, it
-    # is behind all that is gone at the end, and the file 12 MB longer.
+    # The largest table, that of all strings, is made anew beside the old one whenever it grows. Room costs nothing.
     rooms[KEPT] += 4 * max(size for _, size in blocks.at.values())
     path.write_bytes(struct.pack("<8Q", *rooms, len(table)) + table)
 
